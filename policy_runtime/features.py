@@ -1,0 +1,280 @@
+"""Features of a load path and of a fleet: one definition for training, endpoint and edge.
+
+Arrays are *time-major*: a load path has shape ``(T, n)`` for ``T`` steps of ``n`` independent fleets, and features have
+shape ``(features, n)``, so that each operation runs over contiguous fleets. A single decision is ``n = 1``.
+
+A decision before step ``t`` sees loads up to step ``t - 1``. Trailing windows are reduced by doubling, in an order that
+depends on the window alone: a feature has the same bits whether it was computed along a whole path or for one decision.
+
+The load features are logarithms of machine equivalents, ``log(load / throughput + 1)``, less ``log(machines + 1)`` of
+the fleet as ordered (active + pending). So a policy sees how far the load is from the fleet in relative terms, which is
+the quantity that a scaling decision depends on, at any size of the fleet.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_runtime.spec import FeatureSpec, FleetSpec
+
+Floats = npt.NDArray[np.float32]
+
+_SEASONAL_NAME = re.compile(r"day([1-9]\d?)_(max|mean|level|hour)")
+_WEEK_DAYS = 7
+
+
+def trailing(reduce: np.ufunc, values: Floats, windows: Sequence[int]) -> list[Floats]:
+    """Reduce each trailing window of a path with ``np.maximum`` or ``np.add``.
+
+    Args:
+        reduce: an associative ufunc.
+        values: shape ``(T, n)``.
+        windows: lengths in steps, each between 1 and ``T``.
+
+    Returns:
+        For each window ``w`` an array of shape ``(T - w + 1, n)`` whose row ``i`` reduces ``values[i : i + w]``.
+    """
+    powers = {1: values}
+    width = 1
+    while 2 * width <= max(windows):
+        powers[2 * width] = reduce(powers[width][:-width], powers[width][width:])
+        width *= 2
+    results = []
+    for window in windows:
+        rows = len(values) - window + 1
+        offset, result = 0, None
+        for width in reversed(powers):  # the window's binary digits, the largest first
+            if window & width:
+                part = powers[width][offset : offset + rows]
+                result = part if result is None else reduce(result, part)
+                offset += width
+        assert result is not None
+        results.append(result)
+    return results
+
+
+def seasonal_names(spec: FeatureSpec) -> tuple[str, ...]:
+    """Names of the seasonal values that a learned policy reads, as a decision request gives them."""
+    return tuple(f"day{day}_{statistic}" for day in spec.seasonal_days for statistic in ("max", "mean", "level"))
+
+
+def seasonal_history(names: Sequence[str], spec: FeatureSpec, fleet: FleetSpec) -> int:
+    """Steps of load history before a decision from which all of ``names`` can be computed."""
+    days = max((_parse_seasonal(name)[0] for name in names), default=0)
+    margin = 2 * spec.seasonal_window + 1 + 3600 // fleet.step_seconds
+    return days * fleet.steps_per_day + margin if days else 0
+
+
+def seasonal_values(
+    load: Floats,
+    first: int,
+    count: int,
+    names: Sequence[str],
+    spec: FeatureSpec,
+    fleet: FleetSpec,
+    clock: npt.NDArray[np.int64],
+) -> Floats:
+    """Loads around the same time on earlier days, in requests per step.
+
+    For day ``d`` before a decision at step ``t``, with ``a = t + provisioning_delay`` the step at which a machine
+    ordered now first serves and ``w = seasonal_window``:
+
+    - ``day{d}_max``, ``day{d}_mean``: maximum and mean over steps ``a - w`` to ``a + w``, ``d`` days earlier;
+    - ``day{d}_level``: mean over the ``2 w + 1`` steps before ``t``, ``d`` days earlier;
+    - ``day{d}_hour``: mean over the clock hour that holds ``a``, ``d`` days earlier.
+
+    Args:
+        load: path of shape ``(T, n)``.
+        first: index into ``load`` of the first decision; it may equal ``T``.
+        count: number of consecutive decisions.
+        names: seasonal values to compute.
+        spec, fleet: give window, delay and steps per day.
+        clock: shape ``(n,)``, the step of the week of ``load[0]``, counted from Monday 00:00 UTC.
+
+    Returns:
+        Shape ``(count, len(names), n)``; NaN where the path does not reach back far enough.
+    """
+    width = 2 * spec.seasonal_window + 1
+    hour = 3600 // fleet.step_seconds or 1
+    result = np.full((count, len(names), load.shape[1]), np.nan, np.float32)
+    for column, name in enumerate(names):
+        day, statistic = _parse_seasonal(name)
+        shift = first - day * fleet.steps_per_day
+        arrival = shift + fleet.provisioning_delay
+        if statistic == "hour":
+            # Each fleet has its own clock, so the hour starts at another offset in each column.
+            steps = arrival + np.arange(count)[:, None]
+            start = steps - (clock[None, :] + steps) % hour
+            known = (start >= 0) & (start + hour <= len(load))
+            if known.any():
+                (sums,) = trailing(np.add, load, [hour])
+                rows = np.where(known, start, 0)
+                values = np.take_along_axis(sums, rows, axis=0) / np.float32(hour)
+                result[:, column] = np.where(known, values, np.nan)
+            continue
+        begin = shift - width if statistic == "level" else arrival - spec.seasonal_window
+        skip = min(max(0, -begin), count)
+        stop = min(count, len(load) - width - begin + 1)
+        if stop <= skip:
+            continue
+        window = load[begin + skip : begin + stop + width - 1]
+        (reduced,) = trailing(np.maximum if statistic == "max" else np.add, window, [width])
+        result[skip:stop, column] = reduced if statistic == "max" else reduced / np.float32(width)
+    return result
+
+
+def _parse_seasonal(name: str) -> tuple[int, str]:
+    match = _SEASONAL_NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"unknown seasonal value {name!r}, expected for example 'day1_max' or 'day7_hour'")
+    return int(match[1]), match[2]
+
+
+def exogenous_features(
+    load: Floats,
+    first: int,
+    count: int,
+    spec: FeatureSpec,
+    fleet: FleetSpec,
+    clock: npt.NDArray[np.int64],
+    seasonal: Floats | None = None,
+    out: Floats | None = None,
+) -> Floats:
+    """Features that no decision changes: recent load, seasonal load, calendar.
+
+    Args:
+        load: path of shape ``(T, n)`` in requests per step, with at least ``spec.history`` steps before ``first``.
+        first, count, clock: as for ``seasonal_values``.
+        spec, fleet: what to compute, and in which units.
+        seasonal: values as ``seasonal_values`` gives them for ``seasonal_names(spec)``; computed when absent.
+        out: array to fill, of the shape returned.
+
+    Returns:
+        Shape ``(count, exogenous features, n)``: the relative load features (``log(machines + 1)`` not yet
+        subtracted), then the calendar.
+    """
+    if first < spec.history:
+        raise ValueError(f"{spec.history} steps of history are needed before the first decision, got {first}")
+    # row i of a trailing window of w steps ends at i + w - 1; a decision at t wants the one that ends at t - 1
+    recent = load[first - spec.history : first + count - 1]
+    rows = [recent[spec.history - lag : spec.history - lag + count] for lag in spec.lags]
+    maxima, sums = trailing(np.maximum, recent, spec.windows), trailing(np.add, recent, spec.windows)
+    rows += [window[spec.history - w :] for w, window in zip(spec.windows, maxima, strict=True)]
+    rows += [window[spec.history - w :] / np.float32(w) for w, window in zip(spec.windows, sums, strict=True)]
+    names = seasonal_names(spec)
+    if seasonal is None:
+        seasonal = seasonal_values(load, first, count, names, spec, fleet, clock)
+    n_recent, n_load = len(rows), len(rows) + len(names)
+    result = out
+    if result is None:
+        result = np.empty((count, n_load + (4 if spec.calendar else 0), load.shape[1]), np.float32)
+    for column, row in enumerate(rows):
+        result[:, column] = row
+    result[:, n_recent:n_load] = seasonal
+    machines = result[:, :n_load]
+    machines *= np.float32(1.0 / fleet.throughput)
+    machines += np.float32(1.0)
+    np.log(machines, out=machines)
+    if spec.calendar:
+        table = _calendar_table(fleet.steps_per_day)
+        step = (clock[None, :] + (first + np.arange(count))[:, None]) % table.shape[1]
+        for angle in range(4):
+            result[:, n_load + angle] = table[angle][step]
+    return result
+
+
+def _calendar_table(steps_per_day: int) -> Floats:
+    """Sine and cosine of the time of day and of the week for each step of a week, shape ``(4, steps per week)``."""
+    table = _CALENDARS.get(steps_per_day)
+    if table is None:
+        step = np.arange(_WEEK_DAYS * steps_per_day)
+        day, week = 2 * np.pi * step / steps_per_day, 2 * np.pi * step / (_WEEK_DAYS * steps_per_day)
+        table = np.stack([np.sin(day), np.cos(day), np.sin(week), np.cos(week)]).astype(np.float32)
+        _CALENDARS[steps_per_day] = table
+    return table
+
+
+_CALENDARS: dict[int, Floats] = {}
+
+
+def observe(
+    exogenous: Floats,
+    spec: FeatureSpec,
+    active: Floats,
+    pending: Floats,
+    load: Floats,
+    failed: Floats,
+    out: Floats | None = None,
+) -> Floats:
+    """The observation of each fleet: exogenous features made relative to the fleet, and the fleet's own state.
+
+    Args:
+        exogenous: shape ``(exogenous features, n)``, one decision of ``exogenous_features``.
+        spec: the features.
+        active: shape ``(n,)``, machines that serve.
+        pending: shape ``(provisioning_delay, n)``; row ``j`` becomes active in ``j + 1`` steps.
+        load, failed: shape ``(n,)``, requests of the last completed step.
+        out: array to fill, shape ``(features, n)``.
+
+    Returns:
+        Shape ``(features, n)``, in the order of ``feature_names``.
+    """
+    n_exogenous, n = exogenous.shape
+    n_load = n_exogenous - (4 if spec.calendar else 0)
+    if out is None:
+        out = np.empty((n_exogenous + 3 + len(pending), n), np.float32)
+    machines = active + pending.sum(axis=0) + np.float32(1.0)
+    log_machines = np.log(machines, out=out[n_exogenous])
+    np.subtract(exogenous[:n_load], log_machines, out=out[:n_load])
+    out[n_load:n_exogenous] = exogenous[n_load:]
+    np.divide(active, machines, out=out[n_exogenous + 1])
+    np.divide(failed, np.maximum(load, np.float32(1e-9)), out=out[n_exogenous + 2])
+    np.divide(pending, machines, out=out[n_exogenous + 3 :])
+    return out
+
+
+def feature_names(spec: FeatureSpec, fleet: FleetSpec) -> tuple[str, ...]:
+    """Names of an observation's features, in order."""
+    return (
+        *(f"load_lag{lag}" for lag in spec.lags),
+        *(f"load_max{window}" for window in spec.windows),
+        *(f"load_mean{window}" for window in spec.windows),
+        *seasonal_names(spec),
+        *(("day_sin", "day_cos", "week_sin", "week_cos") if spec.calendar else ()),
+        "log_machines",
+        "active_share",
+        "failed_share",
+        *(f"pending_in_{step + 1}" for step in range(fleet.provisioning_delay)),
+    )
+
+
+def pending_queue(machines: Sequence[float], delay: int) -> list[float]:
+    """Reconstruct when ordered machines arrive from the recent sizes of a fleet.
+
+    A growth of the size (active + pending) is an order, due ``delay`` steps later; a reduction cancels the youngest
+    order first, then takes active machines: the rule of ``training_src.envs.fleet``.
+
+    Args:
+        machines: the sizes at the end of the last steps, most recent last, at least ``delay + 1`` of them.
+        delay: provisioning delay in steps.
+
+    Returns:
+        ``delay`` numbers; item ``j`` becomes active in ``j + 1`` steps.
+    """
+    queue: list[float] = []
+    recent = machines[len(machines) - delay - 1 :]
+    for before, after in itertools.pairwise(recent):
+        change = after - before
+        queue.append(max(change, 0.0))
+        for slot in reversed(range(len(queue))):
+            if change >= 0.0:
+                break
+            cancelled = min(queue[slot], -change)
+            queue[slot] -= cancelled
+            change += cancelled
+    return queue
