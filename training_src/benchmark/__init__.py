@@ -1,0 +1,1 @@
+"""Running policies and rules on the same loads, measuring them, and comparing them."""

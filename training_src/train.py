@@ -1,0 +1,132 @@
+"""Train a policy under SageMaker's training container contract.
+
+Hyperparameters name a preset and change it; the model folder receives the policy bundle. Run it in a container as it
+is, or on any machine with a folder for ``/opt/ml``::
+
+    python -m training_src.train --root build/training --set preset=smoke --set seed=7
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from policy_runtime.bundle import write_bundle_folder
+from training_src.envs.trace import Trace, read_trace, scale_for, split_days
+from training_src.errors import UserError
+from training_src.export import make_bundle
+from training_src.presets import Preset, load_preset, resolve
+from training_src.problem import Problem
+from training_src.sagemaker_io import Container, StopSignal
+from training_src.toolkits import toolkit
+from training_src.training_log import TrainingLog
+
+DEFAULT_PRESET = "default"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train as the command line and the container's hyperparameters say."""
+    options = _parser().parse_args(arguments)
+    container = Container(options.root)
+    with container.reporting_failures():
+        overrides = container.hyperparameters() | dict(_assignment(text) for text in options.set)
+        train(container, overrides, options.source_dir)
+
+
+def train(container: Container, overrides: dict[str, str], source_dir: Path | None = None) -> None:
+    """Train and write the bundle into the container's model folder.
+
+    Args:
+        container: the folders.
+        overrides: hyperparameters as strings; ``preset`` names the preset that the others change.
+        source_dir: a folder with the user's own environments; ``code`` in the container's root when absent.
+
+    Raises:
+        UserError: wrong hyperparameters, an unusable trace, an unusable folder.
+    """
+    _add_source(source_dir, container.root / "code")
+    preset = resolve(load_preset(overrides.get("preset", DEFAULT_PRESET)), overrides)
+    trace_path = container.channel_file("trace", [".csv"])
+    if trace_path is not None:
+        preset = with_trace(preset, trace_path, overrides)
+    container.check_writable()
+    with StopSignal() as signal, TrainingLog(container.output_dir) as log:
+        log.note(f"preset {preset.name}: {preset.description}")
+        trained = toolkit(preset.algorithm.toolkit).train(preset, container.checkpoint_dir, log, lambda: bool(signal))
+        write_bundle_folder(make_bundle(preset, trained, trace_path), container.model_dir)
+        if not trained.finished:
+            log.note(f"stopped by {signal.received} after {trained.steps:,} steps: run again to go on from here")
+
+
+def with_trace(preset: Preset, path: Path, overrides: dict[str, str]) -> Preset:
+    """The preset's problem on a recorded load instead of its own.
+
+    Unless ``fleet_throughput`` is given, a machine's throughput is chosen so that the 99.9th percentile of the
+    training part is ``fleet_peak_machines`` machines (40), and the value of a request so that a busy machine earns
+    what it earns in the preset: the problem keeps its scale whatever the trace's unit is.
+
+    Raises:
+        UserError: the preset has no scaling problem, or the trace cannot be used.
+    """
+    problem = preset.problem()
+    if problem is None:
+        raise UserError(f"preset {preset.name} is not a scaling problem: it takes no trace channel")
+    load: dict[str, Any] = {"kind": "trace", "path": str(path)}
+    if problem.load.kind == "trace":
+        load = problem.load.model_dump() | load
+    trace = read_trace(path, problem.fleet.step_seconds, load.get("values", "rate"))
+    train_days, _ = split_days(trace, load.get("train_share", 0.6))
+    train_steps = train_days * problem.fleet.spec().steps_per_day
+    fleet, economics = problem.fleet.model_dump(), problem.economics.model_dump()
+    if "fleet_throughput" not in overrides:
+        throughput = scale_for(trace, train_steps)
+        economics["success_value"] *= fleet["throughput"] / throughput
+        fleet["throughput_noise"] *= throughput / fleet["throughput"]
+        fleet["throughput"] = throughput
+    # Windows begin after the first day, which stands in for the days before the trace (``TraceProfile``).
+    windows = train_steps - min(1, train_days - 1) * problem.fleet.spec().steps_per_day
+    settings = problem.model_dump() | {
+        "load": load,
+        "fleet": fleet,
+        "economics": economics,
+        "episode_steps": min(problem.episode_steps, max(2, windows // 2)),
+    }
+    return preset.with_problem(Problem.parse(settings))
+
+
+def describe_trace(trace: Trace) -> str:
+    """What was read and repaired, in lines."""
+    return str(trace.report)
+
+
+def _add_source(given: Path | None, default: Path) -> None:
+    """Make the user's own modules importable."""
+    folder = given or default
+    if given is not None and not given.is_dir():
+        raise UserError(f"--source-dir: {given} is not a folder")
+    if folder.is_dir():
+        sys.path.insert(0, str(folder.resolve()))
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {text!r}: expected NAME=VALUE")
+    return key, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training_src.train", description=__doc__.partition("\n")[0])
+    parser.add_argument("--root", type=Path, help="folder that stands for /opt/ml (default: $RL_ML_ROOT or /opt/ml)")
+    parser.add_argument("--source-dir", type=Path, help="folder with your own environments (default: ROOT/code)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter; wins over the file's"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()
