@@ -41,7 +41,7 @@ def trailing(reduce: np.ufunc, values: Floats, windows: Sequence[int]) -> list[F
     """
     powers = {1: values}
     width = 1
-    while 2 * width <= max(windows):
+    while 2 * width <= max(windows, default=0):
         powers[2 * width] = reduce(powers[width][:-width], powers[width][width:])
         width *= 2
     results = []

@@ -56,13 +56,13 @@ class SyntheticLoad(Settings):
 class TraceLoad(Settings):
     """Replay of a recorded load (``envs.trace``).
 
-    ``train`` draws a random window of the first ``train_share`` of whole days and augments it; ``test`` and ``all``
-    replay verbatim.
+    ``train`` draws a random window of the first ``train_share`` of whole days and augments it; ``tune`` (the same
+    days), ``test`` (the other days) and ``all`` replay verbatim.
     """
 
     kind: Literal["trace"] = "trace"
     path: str = Field(min_length=1, description="CSV file with the columns timestamp,value")
-    part: Literal["train", "test", "all"] = "train"
+    part: Literal["train", "tune", "test", "all"] = "train"
     values: Literal["rate", "count"] = Field(
         "rate",
         description="rate: a value is a load per step, interpolated; count: the sum over the trace's own interval, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,8 +66,9 @@ class TrainingLog:
             )
             if shown:
                 self._progress.update(self._task, description=shown)
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}  # JSON has no NaN
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"steps": steps, **values}) + "\n")
+            file.write(json.dumps({"steps": steps, **finite}) + "\n")
 
     def note(self, text: str) -> None:
         """Print a line that is not a metric."""
@@ -77,7 +79,13 @@ class TrainingLog:
 
     def forget_after(self, steps: int) -> None:
         """Drop what an earlier run logged after the checkpoint that training resumes from; it will come again."""
-        if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["steps"] <= steps]
-            self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["steps"] <= steps:
+                    kept.append(line)
+            except ValueError:
+                continue  # the line on which the earlier run was killed
+        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

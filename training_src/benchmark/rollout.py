@@ -69,6 +69,11 @@ class Record:
         arrays = {field.name: np.empty(shape, np.float32) for field in dataclasses.fields(cls)[1:-1]}
         return cls(simulation.problem, **arrays, violation=np.empty(shape, np.bool_))
 
+    def lane(self, index: int) -> Self:
+        """The record of one fleet, with ``n = 1``."""
+        arrays = {field.name: getattr(self, field.name)[:, [index]] for field in dataclasses.fields(self)[1:]}
+        return dataclasses.replace(self, **arrays)
+
 
 def run(
     problem: Problem,
@@ -185,25 +190,28 @@ class BundleController:
             last[:, 2] = simulation.fleets.active
             last[:, 3] = simulation.fleets.pending
         changes = np.empty(simulation.n, np.float32)
-        seconds = simulation.fleet_spec.step_seconds
         for lane in range(simulation.n):
-            load, failed, active, pending = self._history[lane, :, time : self._recent + time]
-            seasonal = self._seasonal[time, :, lane].tolist()
-            records = self.records[lane]
-            request = {
-                "timestamp": _WEEK + float(simulation.clock[lane] + simulation.history + time) * seconds,
-                "load": load,
-                "failed": failed,
-                "active": active,
-                "pending": pending,
-                "seasonal": dict(zip(self._seasonal_names, seasonal, strict=True)),
-            }
-            if records:
-                request["state"] = records[-1]["state"]
-            record = decide(self.policy, request)
-            records.append(record)
+            record = decide(self.policy, self.request(simulation, lane))
+            self.records[lane].append(record)
             changes[lane] = record["delta"]
         return changes
+
+    def request(self, simulation: Simulation, lane: int) -> dict[str, Any]:
+        """The decision request of one fleet before the next step."""
+        time = simulation.time
+        load, failed, active, pending = self._history[lane, :, time : self._recent + time]
+        steps = float(simulation.clock[lane] + simulation.history + time)
+        request = {
+            "timestamp": _WEEK + steps * simulation.fleet_spec.step_seconds,
+            "load": load,
+            "failed": failed,
+            "active": active,
+            "pending": pending,
+            "seasonal": dict(zip(self._seasonal_names, self._seasonal[time, :, lane].tolist(), strict=True)),
+        }
+        if self.records[lane]:
+            request["state"] = self.records[lane][-1]["state"]
+        return request
 
 
 def _seasonal(simulation: Simulation, names: tuple[str, ...]) -> Floats:

@@ -163,6 +163,9 @@ class AutoScalingVectorEnv(gym.vector.VectorEnv[Observation, npt.NDArray[np.int6
         self, actions: npt.NDArray[np.int64]
     ) -> tuple[Observation, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], Info]:
         """Step all environments; ``actions`` has shape ``(num_envs,)``."""
+        # Checked by hand: NumPy would take -1 for the last action and spread one action over all environments.
+        if actions.shape != (self.num_envs,) or actions.min() < 0 or actions.max() >= len(self._changes):
+            raise ValueError(f"actions {actions!r} are not in {self.action_space}")
         simulation = self.simulation
         outcome = simulation.step(self._changes[actions])
         infos: Info = dict(step_info(simulation, outcome))
@@ -192,7 +195,7 @@ def step_info(simulation: Simulation, outcome: Outcome) -> dict[str, npt.NDArray
         "cost": outcome.cost,
         "failed": outcome.failed,
         "violation": outcome.violation,
-        "load": simulation.load[simulation.history + simulation.time - 1],
+        "load": simulation.load[simulation.history + simulation.time - 1].copy(),
         "machines": simulation.fleets.total,
         "active": simulation.fleets.active.copy(),
     }

@@ -31,7 +31,7 @@ class FleetBatch:
     def reset(self, machines: Floats) -> None:
         """Start with ``machines`` active machines each, within the limits, and nothing pending."""
         np.clip(machines, self.settings.min_machines, self.settings.max_machines, out=self.active)
-        self.total[:] = self.active
+        self.total = self.active.copy()
         self.queue[:] = 0.0
 
     def advance(self, change: Floats) -> Floats:

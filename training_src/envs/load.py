@@ -19,6 +19,7 @@ from scipy.signal import lfilter
 
 from policy_runtime.spec import DAY_SECONDS
 from training_src.envs.trace import Trace, TraceError, read_trace, split_days
+from training_src.errors import UserError
 from training_src.problem import ClassicLoad, Load, SyntheticLoad, TraceLoad
 
 Floats = npt.NDArray[np.float32]
@@ -120,7 +121,7 @@ class SyntheticProfile:
         rises = rng.uniform(*settings.spike_rise_minutes, count) * self.steps_per_minute
         decays = rng.uniform(*settings.spike_decay_minutes, count) * self.steps_per_minute
         # All spikes in one flat array: 7 time constants of decay leave less than a thousandth of a spike.
-        lengths = np.ceil(rises + 7 * decays).astype(np.int64)
+        lengths = np.minimum(np.ceil(rises + 7 * decays), len(load) - starts).astype(np.int64)
         ends = np.cumsum(lengths)
         age = np.arange(1, lengths.sum() + 1) - np.repeat(ends - lengths, lengths)
         position = np.repeat(starts, lengths) + age - 1
@@ -128,8 +129,7 @@ class SyntheticProfile:
         shape = np.exp(np.repeat(-1.0 / decays, lengths) * np.maximum(risen, 0.0), dtype=np.float32)
         shape *= np.minimum(age * np.repeat(1.0 / rises, lengths), 1.0)
         shape *= np.repeat(heights, lengths)
-        inside = position < len(load)
-        load += np.bincount(position[inside], shape[inside], minlength=len(load))
+        load += np.bincount(position, shape, minlength=len(load))
 
 
 @functools.lru_cache(maxsize=64)
@@ -151,13 +151,10 @@ def arma_coefficients(correlated_sd: float, time_constant: float, white_sd: floa
     phi = math.exp(-1.0 / time_constant)
     variance = correlated_sd**2 * (1 - phi**2) + white_sd**2 * (1 + phi**2)
     covariance = -phi * white_sd**2
-    if covariance == 0.0:
-        scale, theta = math.sqrt(variance), 0.0
-    else:
-        ratio = covariance / variance
-        # max: with no correlated noise and phi near 1 rounding could make the discriminant slightly negative
-        theta = (1 - math.sqrt(max(0.0, 1 - 4 * ratio**2))) / (2 * ratio)
-        scale = math.sqrt(covariance / theta)
+    ratio = covariance / variance if variance else 0.0
+    # max: with no correlated noise and phi near 1 rounding could make the discriminant slightly negative
+    theta = 2 * ratio / (1 + math.sqrt(max(0.0, 1 - 4 * ratio**2)))
+    scale = math.sqrt(variance / (1 + theta**2))
     return np.array([scale, scale * theta], np.float32), np.array([1.0, -phi], np.float32)
 
 
@@ -173,7 +170,7 @@ class ClassicProfile:
 
     def __init__(self, step_seconds: int) -> None:
         if step_seconds != 60:
-            raise ValueError(f"the classic load is defined in steps of 60 seconds, not {step_seconds}")
+            raise UserError(f"step_seconds: the classic load is defined in steps of 60 seconds, not {step_seconds}")
 
     def draw(self, rng: np.random.Generator, history: int, steps: int) -> LoadPath:
         """Draw a path of ``history + steps`` steps."""
@@ -205,7 +202,8 @@ class TraceProfile:
     Before its first day a trace is continued backwards by repeating that day, so that there is always a history.
     ``train`` starts at a random step of the training part, after its first day when it has more than one (a window
     inside the repeated day would see its own future as yesterday), scales the load by ``exp(U(-j, j))`` and shifts
-    time smoothly by up to ``warp_minutes``. ``test`` and ``all`` replay the part from its beginning, verbatim.
+    time smoothly by up to ``warp_minutes``. ``tune`` is the same part, verbatim; ``test`` and ``all`` are replayed
+    verbatim from their beginning.
     """
 
     def __init__(self, settings: TraceLoad, trace: Trace) -> None:
@@ -216,6 +214,7 @@ class TraceProfile:
         train_end = train_days * self.steps_per_day
         self.first, self.end = {
             "train": (min(1, train_days - 1) * self.steps_per_day, train_end),
+            "tune": (min(1, train_days - 1) * self.steps_per_day, train_end),
             "test": (train_end, days * self.steps_per_day),
             "all": (0, len(trace.load)),
         }[settings.part]

@@ -60,7 +60,7 @@ class Simulation:
         self.fleets = FleetBatch(problem.fleet, n)
         self.failed = np.zeros(n, np.float32)
         exogenous = len(self.feature_names) - 3 - self.fleet_spec.provisioning_delay
-        self._chunk = np.empty((min(240, max(16, _CHUNK_FLOATS // (exogenous * n))), exogenous, n), np.float32)
+        self._chunk = np.empty((min(240, max(16, _CHUNK_FLOATS // max(1, exogenous * n))), exogenous, n), np.float32)
         self._chunk_start = -len(self._chunk)
         self._start_generators: list[dict[str, Any]] = []
 
@@ -83,7 +83,7 @@ class Simulation:
                 self.throughput[:, block] = np.maximum(np.stack(draws), 0.0).T
         self.time = 0
         self._chunk_start = -len(self._chunk)
-        self.failed[:] = 0.0
+        self.failed = np.zeros(self.n, np.float32)
         initial = self.problem.fleet.initial_machines
         if initial is None:
             wanted = np.ceil(self.load[self.history - 1] / (INITIAL_UTILISATION * self.problem.fleet.throughput))

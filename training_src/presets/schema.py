@@ -116,6 +116,9 @@ class PPOHyperparameters(Settings):
     ent_coef: float = Field(ge=0.0, le=1.0)
     vf_coef: float = Field(ge=0.0, le=10.0)
     max_grad_norm: float = Field(gt=0.0, le=1_000.0)
+    weight_averaging: float = Field(
+        ge=0.0, lt=1.0, description="share of the averaged weights that an update keeps; evaluated and exported; 0: off"
+    )
     hidden_sizes: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] = Field(min_length=1, max_length=8)
     activation: Literal["relu", "tanh"]
     normalize_observation: bool

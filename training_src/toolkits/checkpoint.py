@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,17 @@ class CheckpointError(UserError):
 def save_checkpoint(folder: Path, steps: int, content: dict[str, Any]) -> Path:
     """Write a checkpoint and remove all but the last ``KEEP``."""
     path = folder / f"checkpoint-{steps:012d}.pt"
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".checkpoint-")
+    # One name, so that what a killed process left is written over.
+    temporary = folder / ".checkpoint.tmp"
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise
     for old in sorted(folder.glob(_PATTERN))[:-KEEP]:
         old.unlink()
@@ -55,11 +56,15 @@ def load_checkpoint(folder: Path, warn: Any = print) -> dict[str, Any] | None:
     problems = []
     for path in paths:
         try:
+            with zipfile.ZipFile(path) as archive:  # torch writes checksums, but does not check them
+                if damaged := archive.testzip():
+                    raise ValueError(f"{damaged} is damaged")
             content = torch.load(path, map_location="cpu", weights_only=True)
             if not isinstance(content, dict):
                 raise ValueError(f"holds a {type(content).__name__}")
         except Exception as error:  # torch raises many types for a damaged file; each means the same here
-            problems.append(f"{path}: {str(error).splitlines()[0]}")
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            problems.append(f"{path}: {reason}")
             warn(f"warning: checkpoint skipped, it cannot be read: {problems[-1]}")
         else:
             return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable
@@ -100,6 +101,9 @@ class Sb3Run:
         )
         # PPO seeds its environment with its own seed; each run gets training loads of its own instead.
         self.env.seed(preset.budget.seed * settings.n_envs % (MAX_SEED + 1 - min(settings.n_envs, MAX_SEED)))
+        # Averaged weights (Polyak and Juditsky, 1992): single updates are noisy because violations are rare and dear.
+        self.average = self._weights()
+        self.averaged_at = 0
         self.best: dict[str, Any] | None = None
         self.last_evaluation = 0
         self.last_checkpoint = 0
@@ -112,15 +116,34 @@ class Sb3Run:
         total = self.preset.budget.total_steps
         if self.model.num_timesteps < total:
             resumed = self.model._last_obs is not None
+            boundary = _Boundary(self)
             self.model.learn(
                 total - self.model.num_timesteps if resumed else total,
-                callback=_Boundary(self),
+                callback=boundary,
                 log_interval=None,  # type: ignore[arg-type]
                 reset_num_timesteps=not resumed,
             )
+            if boundary.stopping:
+                # The first step of the rollout that was given up is not part of the run.
+                self.model.num_timesteps = self.last_checkpoint
         if self.finished and self.last_evaluation < self.model.num_timesteps:
             self.evaluate()
             self.save()
+
+    def update_average(self) -> None:
+        """Move the averaged weights towards the current ones; once for each update, also across a resume."""
+        steps = self.model.num_timesteps
+        if steps == self.averaged_at:
+            return
+        self.averaged_at = steps
+        updates = steps / self.preset.algorithm.hyperparameters.rollout_steps
+        # Young averages forget faster, or the first weights would stay in them.
+        keep = min(self.preset.algorithm.hyperparameters.weight_averaging, (1 + updates) / (10 + updates))
+        for name, weights in self._weights().items():
+            self.average[name].mul_(keep).add_(weights, alpha=1 - keep)
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {name: value.detach().clone() for name, value in self.model.policy.state_dict().items()}
 
     @property
     def finished(self) -> bool:
@@ -128,7 +151,7 @@ class Sb3Run:
         return bool(self.model.num_timesteps >= self.preset.budget.total_steps)
 
     def evaluate(self) -> None:
-        """Evaluate the current weights, without touching any state of the training, and keep the best."""
+        """Evaluate the averaged weights, without touching any state of the training, and keep the best."""
         self.last_evaluation = self.model.num_timesteps
         policy = self.module()
         problem = self.preset.problem()
@@ -138,15 +161,15 @@ class Sb3Run:
             metrics, score = {"eval_reward_mean": reward}, reward
         else:
             record = run(problem, TUNING_SEEDS[:episodes], ActionController(policy.act))
-            means = summarise(record).means()
+            summary = summarise(record)
             metrics = {
-                "eval_reward_mean": means["reward"],
-                "eval_cost_mean": means["cost"],
-                "eval_violation_minutes_per_day": means["violation_minutes_per_day"],
-                "eval_machine_hours": means["machine_hours"],
-                "eval_success_rate": means["success_rate"],
+                "eval_reward_mean": float(summary.reward.mean()),
+                "eval_cost_mean": float(summary.cost.mean()),
+                "eval_violation_minutes_per_day": summary.per_day()["violation_minutes"],
+                "eval_machine_hours": float(summary.machine_hours.mean()),
+                "eval_success_rate": float(summary.success_rate.mean()),
             }
-            score = -means["cost"]
+            score = -metrics["eval_cost_mean"]
         if self.best is None or score > self.best["score"]:
             self.best = {"score": score, "metrics": dict(metrics), "policy": policy.state_dict()}
         if problem is not None:
@@ -161,14 +184,18 @@ class Sb3Run:
         return float(cast(float, reward))
 
     def module(self) -> PolicyModule:
-        """The current policy with its normalisation, a copy."""
+        """The policy with averaged weights and its normalisation, a copy."""
         size = int(np.prod(self.env.observation_space.shape or ()))
         if self.preset.algorithm.hyperparameters.normalize_observation:
             rms = cast(Any, self.env.obs_rms)
             mean, deviation = rms.mean, np.sqrt(rms.var + self.env.epsilon)
         else:
             mean, deviation = np.zeros(size), np.ones(size)
-        return PolicyModule(self.model.policy, mean, deviation, self.env.clip_obs)
+        current = self._weights()
+        self.model.policy.load_state_dict(self.average)
+        module = PolicyModule(self.model.policy, mean, deviation, self.env.clip_obs)
+        self.model.policy.load_state_dict(current)
+        return module
 
     def result(self) -> TrainedPolicy:
         """The best policy found."""
@@ -210,6 +237,8 @@ class Sb3Run:
             "environment": _to_tensors(cast(ScalingVecEnv, self.env.venv).state()) if batched else None,
             "observation": torch.as_tensor(np.array(self.model._last_obs)),
             "episode_starts": torch.as_tensor(np.array(self.model._last_episode_starts)),
+            "average": self.average,
+            "averaged_at": self.averaged_at,
             "best": self.best,
             "last_evaluation": self.last_evaluation,
         }
@@ -221,6 +250,7 @@ class Sb3Run:
         model.policy.load_state_dict(content["policy"])
         model.policy.optimizer.load_state_dict(content["optimizer"])
         model.num_timesteps = self.last_checkpoint = content["steps"]
+        self.average, self.averaged_at = content["average"], content["averaged_at"]
         self.best, self.last_evaluation = content["best"], content["last_evaluation"]
         _restore_normalisation(self.env, content["normalisation"])
         if content["environment"] is None:
@@ -246,25 +276,28 @@ class _Boundary(BaseCallback):
     def __init__(self, run: Sb3Run) -> None:
         super().__init__()
         self.run = run
-        self._stopping = False
+        self.stopping = False
         self._logged_at = time.monotonic()
         self._logged_steps = run.model.num_timesteps
 
     def _on_rollout_start(self) -> None:
         run, steps, budget = self.run, self.num_timesteps, self.run.preset.budget
+        run.update_average()
         run.log.progress(steps, budget.total_steps)
         if time.monotonic() - self._logged_at >= _LOG_SECONDS:
             self._log_training()
         if steps - run.last_evaluation >= budget.evaluation_interval_steps:
             run.evaluate()
-        self._stopping = run.stop()
-        if steps and (self._stopping or steps - run.last_checkpoint >= budget.checkpoint_interval_steps):
+        self.stopping = run.stop()
+        if steps and (self.stopping or steps - run.last_checkpoint >= budget.checkpoint_interval_steps):
             run.save()
 
     def _on_step(self) -> bool:
-        return not self._stopping
+        return not self.stopping
 
     def _on_training_end(self) -> None:
+        if not self.stopping:
+            self.run.update_average()
         self.run.log.progress(self.num_timesteps, self.run.preset.budget.total_steps)
         self._log_training()
 
@@ -298,12 +331,9 @@ class PolicyModule(nn.Module):
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).flatten())
         self.register_buffer("deviation", torch.as_tensor(deviation, dtype=torch.float32).flatten())
         self.clip = clip
-        layers = [*policy.mlp_extractor.policy_net, policy.action_net]
-        self.layers = nn.Sequential(*layers)
-        # The copy must not share tensors with a policy that goes on learning.
-        self.load_state_dict(
-            {key: value.detach().cpu().clone() for key, value in self.state_dict().items()}, assign=True
-        )
+        # Copies: the policy goes on learning, and its optimiser holds its own tensors.
+        layers = copy.deepcopy([*policy.mlp_extractor.policy_net, policy.action_net])
+        self.layers = nn.Sequential(*layers).cpu()
         self.requires_grad_(False)
         self.eval()
 
@@ -363,6 +393,8 @@ def make_env(preset: Preset) -> VecEnv:
         )
     if not isinstance(action, (spaces.Discrete, spaces.Box)):
         raise UserError(f"environment {name!r} has actions {action}: only Discrete and Box are supported")
+    if isinstance(action, spaces.Discrete) and action.start != 0:
+        raise UserError(f"environment {name!r} has actions {action}: they must start at 0")
     return vec_env
 
 

@@ -1,0 +1,1 @@
+"""Starting training, evaluation and demonstrations from a shell or a notebook."""

@@ -1,0 +1,248 @@
+"""The whole workflow on one machine: train, compare with rules on held-out loads, draw, and say what comes next.
+
+``make demo`` runs it on the simulated load, ``make demo TRACE=load.csv`` on a recorded one. It needs neither AWS nor
+Docker. Everything is kept in one folder per preset and trace, so a second run reuses what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from policy_runtime import read_bundle, write_bundle
+from policy_runtime.errors import BundleError
+from training_src.benchmark.compare import RULES_AS_THEY_COME, Contender, Result, advantage, evaluate, tune
+from training_src.benchmark.picture import draw_comparison
+from training_src.benchmark.rollout import REPORTING_SEEDS, TUNING_SEEDS
+from training_src.envs.load import TraceProfile
+from training_src.envs.trace import read_trace
+from training_src.errors import UserError
+from training_src.presets import Preset, load_preset, resolve
+from training_src.problem import Problem, TraceLoad
+from training_src.train import with_trace
+
+DEFAULT_FOLDER = Path("build/demo")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the demonstration; exits with 2 and a message when the input is wrong."""
+    options = _parser().parse_args(arguments)
+    console = Console(highlight=False)
+    console = console if console.is_terminal else Console(highlight=False, width=110)
+    try:
+        demonstrate(options.preset, options.trace, options.folder, dict(_pair(text) for text in options.set), console)
+    except (UserError, BundleError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def demonstrate(
+    preset_name: str, trace: Path | None, folder: Path, overrides: dict[str, str], console: Console
+) -> None:
+    """Train, compare, draw and report.
+
+    Args:
+        preset_name: name or file of the preset.
+        trace: CSV of a recorded load; the preset's own load when absent.
+        folder: results go to a folder of it, named after preset and trace.
+        overrides: hyperparameters that change the preset.
+        console: takes the report.
+
+    Raises:
+        UserError: wrong preset, hyperparameter or trace, or training failed.
+    """
+    preset = resolve(load_preset(preset_name), overrides)
+    if trace is not None:
+        preset = with_trace(preset, trace, overrides)
+        console.print(f"[bold]{trace}[/]\n{read_trace(trace, preset_step_seconds(preset)).report}")
+    problem = preset.problem()
+    if problem is None:
+        raise UserError(
+            f"environment_id: {preset.environment.id} is not a scaling problem, so there are no rules to compare with; "
+            "train it with python -m training_src.train"
+        )
+    digest = hashlib.sha256(preset.to_yaml().encode() + (trace.read_bytes() if trace else b"")).hexdigest()[:8]
+    root = folder / "-".join([preset.name, *([trace.stem] if trace else []), digest])
+
+    console.rule("Train", align="left")
+    train(root, preset_name, overrides, trace)
+    bundle = root / "model.tar.gz"
+    write_bundle(read_bundle(root / "model"), bundle)
+
+    console.rule("Compare on held-out loads", align="left")
+    policy, rivals = compare(problem, preset.name, bundle, console)
+    console.print(report_table(policy, rivals))
+    console.print(verdict(policy, rivals, describe_loads(problem)))
+    picture = root / "load-and-capacity.png"
+    draw_comparison(picture, policy, rivals, root / "output" / "data" / "metrics.jsonl")
+    write_results(root / "comparison.json", policy, rivals)
+
+    console.rule("Results", align="left")
+    console.print(f"picture   {picture}\nbundle    {bundle}\nfigures   {root / 'comparison.json'}")
+    console.print(
+        "\nNext: open the picture; try your own load (make demo TRACE=load.csv) or another preset "
+        "(make demo PRESET=documented);\nread docs/04-training-code.md to see what the bundle holds, and "
+        "docs/03-presets.md to change the problem."
+    )
+
+
+def preset_step_seconds(preset: Preset) -> int:
+    """Seconds in a step of a scaling preset."""
+    problem = preset.problem()
+    assert problem is not None
+    return problem.fleet.step_seconds
+
+
+def train(root: Path, preset_name: str, overrides: dict[str, str], trace: Path | None) -> None:
+    """Run the training container's command in a folder; it goes on from the checkpoint that an earlier run left.
+
+    Raises:
+        UserError: training failed; it has printed why.
+    """
+    channel = root / "input" / "data" / "trace"
+    if trace is not None:
+        channel.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(trace, channel / f"{trace.stem}.csv")
+    settings = {"preset": preset_name, **overrides}
+    command = [sys.executable, "-m", "training_src.train", "--root", str(root)]
+    command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    try:
+        status = subprocess.run(command, check=False, env={**os.environ, "PYTHONUNBUFFERED": "1"}).returncode
+    except KeyboardInterrupt:
+        raise UserError("interrupted; run the same command again to go on from the last checkpoint") from None
+    if status:
+        raise UserError(f"training ended with exit status {status}; the reason is above")
+
+
+def compare(problem: Problem, name: str, bundle: Path, console: Console) -> tuple[Result, list[Result]]:
+    """Tune the rules on the tuning loads, then run everything on the reporting loads.
+
+    On a trace, rules are tuned on the training days and everything is run on the rest, and days are the blocks that
+    are compared.
+    """
+    tuning, reporting, seeds, block = evaluation_problems(problem)
+    with _progress(console, "tuning the rules") as progress:
+        tuned = tune(tuning, TUNING_SEEDS if seeds is REPORTING_SEEDS else seeds, progress)
+    contenders = [Contender(name, bundle=bundle), *RULES_AS_THEY_COME, *tuned]
+    with _progress(console, "running all on held-out loads") as progress:
+        policy, *rivals = evaluate(contenders, reporting, seeds, block, progress)
+    return policy, rivals
+
+
+def evaluation_problems(problem: Problem) -> tuple[Problem, Problem, range, int | None]:
+    """The problems to tune on and to report on, the seeds, and the steps of a block (None: whole episodes)."""
+    if not isinstance(problem.load, TraceLoad):
+        return problem, problem, REPORTING_SEEDS, None
+    trace = read_trace(Path(problem.load.path), problem.fleet.step_seconds, problem.load.values)
+
+    def replay(part: str) -> Problem:
+        load = problem.load.model_copy(update={"part": part})
+        assert isinstance(load, TraceLoad)
+        return problem.model_copy(update={"load": load, "episode_steps": TraceProfile(load, trace).steps})
+
+    # A replay is the same for every seed.
+    return replay("tune"), replay("test"), range(1), problem.fleet.spec().steps_per_day
+
+
+def report_table(policy: Result, rivals: Sequence[Result]) -> Table:
+    """Everyone's figures for a day, best first, with the paired difference to the policy."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    table.add_column("per day", no_wrap=True)
+    for title in ("reward $", "cost $", "violation min", "machine-hours", "policy is better by $ [95 %]"):
+        table.add_column(title, justify="right")
+    for result in sorted((policy, *rivals), key=lambda result: -result.summary.per_day()["reward"]):
+        day = result.summary.per_day()
+        mine = result is policy
+        gain = "" if mine else "{0.mean:+,.0f} [{0.low:+,.0f}, {0.high:+,.0f}]".format(advantage(policy, result))
+        table.add_row(
+            f"learned policy: {result.contender.name}" if mine else result.contender.label,
+            f"{day['reward']:,.0f}",
+            f"{day['cost']:,.0f}",
+            f"{day['violation_minutes']:.2f}",
+            f"{day['machine_hours']:,.0f}",
+            gain,
+            style="bold cyan" if mine else None,
+        )
+    return table
+
+
+def verdict(policy: Result, rivals: Sequence[Result], loads: str) -> str:
+    """In words: whom the policy beats, and whom it does not."""
+    groups: dict[str, list[str]] = {"beats": [], "loses to": [], "cannot be told apart from": []}
+    for rival in rivals:
+        interval = advantage(policy, rival)
+        verb = "beats" if interval.low > 0 else "loses to" if interval.high < 0 else "cannot be told apart from"
+        groups[verb].append(rival.contender.label)
+    lines = [f"\nOn {loads}, at 95 % confidence, the learned policy with its guardrails"]
+    lines += [f"  {verb} {', '.join(names)}" for verb, names in groups.items() if names]
+    return "\n".join(lines) + ".\nThe rules have no guardrails and the targets of the tuned ones come from a grid."
+
+
+def describe_loads(problem: Problem) -> str:
+    """The held-out loads in words."""
+    if isinstance(problem.load, TraceLoad):
+        return "the test days of the trace"
+    return f"{len(REPORTING_SEEDS)} held-out episodes"
+
+
+def write_results(path: Path, policy: Result, rivals: Sequence[Result]) -> None:
+    """Write the comparison as JSON."""
+    rows = []
+    for result in (policy, *rivals):
+        row: dict[str, object] = {
+            "name": result.contender.label,
+            "rule": result.contender.rule,
+            "parameters": dict(result.contender.parameters),
+            "blocks": len(result.summary.reward),
+            "per_day": result.summary.per_day(),
+        }
+        if result is not policy:
+            interval = advantage(policy, result)
+            row["policy_earns_more_per_day"] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+        rows.append(row)
+    path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _progress(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {text!r}: expected NAME=VALUE")
+    return key, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m launcher.demo", description=__doc__.partition("\n")[0])
+    parser.add_argument("--preset", default="default", help="name or YAML file of a preset (default: default)")
+    parser.add_argument("--trace", type=Path, help="CSV with the columns timestamp,value: your own load")
+    parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help=f"where results go ({DEFAULT_FOLDER})")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""One picture of a comparison: load against capacity, learning curve, cost against violations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from training_src.benchmark.compare import Result
+from training_src.benchmark.rollout import Record
+
+LOAD, POLICY, RIVAL, BAD = "#4a5568", "#0b7285", "#e8590c", "#c92a2a"
+
+
+def draw_comparison(path: Path, policy: Result, rivals: Sequence[Result], training: Path) -> None:
+    """Draw a comparison.
+
+    Args:
+        path: PNG to write.
+        policy: the learned policy.
+        rivals: the rules.
+        training: ``metrics.jsonl`` of the training run.
+    """
+    figure = Figure(figsize=(13, 8.5), dpi=110, layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(3, 2, height_ratios=(1, 1, 1.15))
+    best = min(rivals, key=lambda result: float(result.summary.cost.mean()))
+    first, last = eventful_day(policy.lane)
+    top, middle = figure.add_subplot(grid[0, :]), figure.add_subplot(grid[1, :])
+    middle.sharex(top)
+    middle.sharey(top)
+    _draw_day(top, policy, f"learned policy: {policy.contender.name}", POLICY, first, last)
+    _draw_day(middle, best, f"best rule: {best.contender.label}", RIVAL, first, last)
+    top.tick_params(labelbottom=False)
+    middle.set_xlabel("hour of the day shown (the one with the steepest rise of the first load)")
+    _draw_learning(figure.add_subplot(grid[2, 0]), training)
+    _draw_costs(figure.add_subplot(grid[2, 1]), policy, rivals)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, linewidth=0.6)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]
+
+
+def eventful_day(record: Record) -> tuple[int, int]:
+    """First and last step of the day in which the load of the first fleet rises most within ten steps."""
+    day = record.problem.fleet.spec().steps_per_day
+    days = max(1, len(record.load) // day)
+    load = record.load[:, 0]
+    rises = [float((part[10:] - part[:-10]).max(initial=0.0)) for part in np.array_split(load[: days * day], days)]
+    first = int(np.argmax(rises)) * day
+    return first, min(first + day, len(load))
+
+
+def _draw_day(axes: Axes, result: Result, title: str, colour: str, first: int, last: int) -> None:
+    record, throughput = result.lane, result.lane.problem.fleet.throughput
+    hours = np.arange(last - first) * record.problem.fleet.step_seconds / 3600
+    load = record.load[first:last, 0] / throughput
+    active, violation = record.active[first:last, 0], record.violation[first:last, 0]
+    axes.fill_between(hours, load, color=LOAD, alpha=0.18, linewidth=0)
+    axes.plot(hours, load, color=LOAD, linewidth=0.9, label="load, in machines")
+    axes.step(hours, active, where="post", color=colour, linewidth=1.5, label="active machines")
+    if violation.any():
+        axes.plot(hours[violation], load[violation], ".", color=BAD, markersize=5, label="minute in violation")
+    machine_hours = float(record.machines[first:last].sum()) * record.problem.fleet.step_seconds / 3600
+    minutes = float(violation.sum()) * record.problem.fleet.step_seconds / 60
+    axes.set_title(
+        f"{title} ({machine_hours:,.0f} machine-hours, {minutes:.0f} violation minutes)", loc="left", fontsize=11
+    )
+    axes.set_ylabel("machines")
+    axes.set_xlim(0, hours[-1] if len(hours) > 1 else 1)
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper right", frameon=False, ncols=3, fontsize=9)
+
+
+def _draw_learning(axes: Axes, training: Path) -> None:
+    axes.set_title("learning curve (tuning loads, without guardrails)", loc="left", fontsize=11)
+    lines = [json.loads(line) for line in training.read_text(encoding="utf-8").splitlines()]
+    points = [(line["steps"] / 1e6, line["eval_reward_mean"]) for line in lines if "eval_reward_mean" in line]
+    if points:
+        axes.plot(*zip(*points, strict=True), "o-", color=POLICY, markersize=4)
+    axes.set_xlabel("million environment steps")
+    axes.set_ylabel("reward of an episode, $")
+
+
+def _draw_costs(axes: Axes, policy: Result, rivals: Sequence[Result]) -> None:
+    axes.set_title("cost against violations (held-out loads; lower left is better)", loc="left", fontsize=11)
+    for result in (*rivals, policy):
+        day = result.summary.per_day()
+        mine = result is policy
+        axes.plot(
+            day["violation_minutes"], day["cost"], "*" if mine else "o",
+            color=POLICY if mine else RIVAL, markersize=15 if mine else 6,
+        )  # fmt: skip
+        axes.annotate(
+            result.contender.name if mine else result.contender.label,
+            (day["violation_minutes"], day["cost"]),
+            xytext=(7, 4),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    axes.set_xlabel("violation minutes a day")
+    axes.set_ylabel("cost a day, $")
+    axes.margins(x=0.25, y=0.12)
