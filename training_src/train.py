@@ -48,7 +48,7 @@ def train(container: Container, overrides: dict[str, str], source_dir: Path | No
         UserError: wrong hyperparameters, an unusable trace, an unusable folder.
     """
     _add_source(source_dir, container.root / "code")
-    preset = resolve(load_preset(overrides.get("preset", DEFAULT_PRESET)), overrides)
+    preset = resolve(load_preset(DEFAULT_PRESET), overrides)
     trace_path = container.channel_file("trace", [".csv"])
     if trace_path is not None:
         preset = with_trace(preset, trace_path, overrides)

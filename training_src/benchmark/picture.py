@@ -15,6 +15,7 @@ from training_src.benchmark.compare import Result
 from training_src.benchmark.rollout import Record
 
 LOAD, POLICY, RIVAL, BAD = "#4a5568", "#0b7285", "#e8590c", "#c92a2a"
+RULE_COLOURS = ("#e8590c", "#6741d9", "#2f9e44", "#c2255c", "#e0a800", "#495057")
 
 
 def draw_comparison(path: Path, policy: Result, rivals: Sequence[Result], training: Path) -> None:
@@ -27,7 +28,7 @@ def draw_comparison(path: Path, policy: Result, rivals: Sequence[Result], traini
         training: ``metrics.jsonl`` of the training run.
     """
     figure = Figure(figsize=(13, 8.5), dpi=110, layout="constrained", facecolor="white")
-    grid = figure.add_gridspec(3, 2, height_ratios=(1, 1, 1.15))
+    grid = figure.add_gridspec(3, 3, height_ratios=(1, 1, 1.15), width_ratios=(1, 1, 0.42))
     best = min(rivals, key=lambda result: float(result.summary.cost.mean()))
     first, last = eventful_day(policy.lane)
     top, middle = figure.add_subplot(grid[0, :]), figure.add_subplot(grid[1, :])
@@ -35,10 +36,13 @@ def draw_comparison(path: Path, policy: Result, rivals: Sequence[Result], traini
     middle.sharey(top)
     _draw_day(top, policy, f"learned policy: {policy.contender.name}", POLICY, first, last)
     _draw_day(middle, best, f"best rule: {best.contender.label}", RIVAL, first, last)
+    machines = max(float(result.lane.active[first:last].max()) for result in (policy, best))
+    load = float(policy.lane.load[first:last].max()) / policy.lane.problem.fleet.throughput
+    top.set_ylim(0, 1.2 * max(machines, load, 1.0))
     top.tick_params(labelbottom=False)
     middle.set_xlabel("hour of the day shown (the one with the steepest rise of the first load)")
     _draw_learning(figure.add_subplot(grid[2, 0]), training)
-    _draw_costs(figure.add_subplot(grid[2, 1]), policy, rivals)
+    _draw_costs(figure.add_subplot(grid[2, 1]), figure.add_subplot(grid[2, 2]), policy, rivals)
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
@@ -73,8 +77,7 @@ def _draw_day(axes: Axes, result: Result, title: str, colour: str, first: int, l
     )
     axes.set_ylabel("machines")
     axes.set_xlim(0, hours[-1] if len(hours) > 1 else 1)
-    axes.set_ylim(bottom=0)
-    axes.legend(loc="upper right", frameon=False, ncols=3, fontsize=9)
+    axes.legend(loc="upper right", ncols=3, fontsize=9, framealpha=0.8, edgecolor="none")
 
 
 def _draw_learning(axes: Axes, training: Path) -> None:
@@ -87,22 +90,18 @@ def _draw_learning(axes: Axes, training: Path) -> None:
     axes.set_ylabel("reward of an episode, $")
 
 
-def _draw_costs(axes: Axes, policy: Result, rivals: Sequence[Result]) -> None:
+def _draw_costs(axes: Axes, legend: Axes, policy: Result, rivals: Sequence[Result]) -> None:
     axes.set_title("cost against violations (held-out loads; lower left is better)", loc="left", fontsize=11)
-    for result in (*rivals, policy):
-        day = result.summary.per_day()
-        mine = result is policy
-        axes.plot(
-            day["violation_minutes"], day["cost"], "*" if mine else "o",
-            color=POLICY if mine else RIVAL, markersize=15 if mine else 6,
-        )  # fmt: skip
-        axes.annotate(
-            result.contender.name if mine else result.contender.label,
-            (day["violation_minutes"], day["cost"]),
-            xytext=(7, 4),
-            textcoords="offset points",
-            fontsize=8,
-        )
+    rules = list(dict.fromkeys(result.contender.rule for result in rivals))
+    for result in rivals:
+        day, contender = result.summary.per_day(), result.contender
+        colour = RULE_COLOURS[rules.index(contender.rule) % len(RULE_COLOURS)]
+        face = colour if contender.tuned else "white"
+        axes.plot(day["violation_minutes"], day["cost"], "o", color=colour, markerfacecolor=face, label=contender.label)
+    day = policy.summary.per_day()
+    axes.plot(day["violation_minutes"], day["cost"], "*", color=POLICY, markersize=16, label="learned policy")
+    legend.set_axis_off()
+    legend.legend(*axes.get_legend_handles_labels(), loc="center left", borderaxespad=0, frameon=False, fontsize=9)
     axes.set_xlabel("violation minutes a day")
     axes.set_ylabel("cost a day, $")
-    axes.margins(x=0.25, y=0.12)
+    axes.margins(0.1)
