@@ -6,6 +6,7 @@ import copy
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -177,7 +178,9 @@ class Sb3Run:
         self.log.metrics(self.model.num_timesteps, metrics)
 
     def _evaluate_other(self, policy: PolicyModule, episodes: int) -> float:
-        env = make_vec_env(self.preset.environment.id, 1, TUNING_SEEDS[0], env_kwargs=_kwargs(self.preset))
+        env = make_vec_env(
+            partial(gym.make, self.preset.environment.id), 1, TUNING_SEEDS[0], env_kwargs=_kwargs(self.preset)
+        )
         predictor = _Predictor(policy, env.action_space)
         reward, _ = evaluate_policy(cast(PPO, predictor), env, episodes)
         env.close()
@@ -250,7 +253,8 @@ class Sb3Run:
         model.policy.load_state_dict(content["policy"])
         model.policy.optimizer.load_state_dict(content["optimizer"])
         model.num_timesteps = self.last_checkpoint = content["steps"]
-        self.average, self.averaged_at = content["average"], content["averaged_at"]
+        self.average = {name: value.to(model.device) for name, value in content["average"].items()}
+        self.averaged_at = content["averaged_at"]
         self.best, self.last_evaluation = content["best"], content["last_evaluation"]
         _restore_normalisation(self.env, content["normalisation"])
         if content["environment"] is None:
@@ -379,7 +383,7 @@ def make_env(preset: Preset) -> VecEnv:
         return ScalingVecEnv(env, settings.reward)
     name = preset.environment.id
     try:
-        vec_env = make_vec_env(name, settings.n_envs, env_kwargs=_kwargs(preset))
+        vec_env = make_vec_env(partial(gym.make, name), settings.n_envs, env_kwargs=_kwargs(preset))
     except ModuleNotFoundError as error:
         raise UserError(
             f"environment_id: {name!r} cannot be imported: {error}; is its module in the source folder?"

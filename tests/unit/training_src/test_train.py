@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training_src.errors import UserError
+from training_src.presets import load_preset, resolve
+from training_src.train import main, with_trace
+
+CLASSIC, SMOKE = load_preset("classic"), load_preset("smoke")
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """Five days of a load of 0 to 10, every 5 minutes."""
+    load = 5 - 5 * np.cos(2 * np.pi * np.arange(5 * 288) / 288)
+    path = tmp_path / "load.csv"
+    path.write_text("timestamp,value\n" + "".join(f"{300 * i},{value:.4f}\n" for i, value in enumerate(load)))
+    return path
+
+
+def test_a_trace_keeps_the_scale_of_the_problem(trace: Path) -> None:
+    before, after = CLASSIC.problem(), with_trace(CLASSIC, trace, {}).problem()
+    assert before is not None and after is not None
+    assert after.load.kind == "trace" and after.load.part == "train"
+    assert after.fleet.throughput == pytest.approx(10 / 40, rel=0.01)
+    assert after.fleet.throughput_noise / after.fleet.throughput == pytest.approx(30 / 300)
+    assert after.economics.success_value * after.fleet.throughput == pytest.approx(0.9 * 300)
+    assert after.economics.machine_cost == before.economics.machine_cost
+    assert after.episode_steps == 1440  # half of the two training days after the first
+
+
+def test_a_throughput_that_is_given_is_kept(trace: Path) -> None:
+    overrides = {"fleet_throughput": "2.5"}
+    problem = with_trace(resolve(SMOKE, overrides), trace, overrides).problem()
+    assert problem is not None
+    assert (problem.fleet.throughput, problem.economics.success_value) == (2.5, 0.9)
+
+
+def test_settings_of_a_trace_preset_hold_for_the_trace_of_the_channel(trace: Path) -> None:
+    preset = resolve(SMOKE, {"load_kind": "trace", "load_path": "other.csv", "load_train_share": "0.4"})
+    problem = with_trace(preset, trace, {}).problem()
+    assert problem is not None and problem.load.kind == "trace"
+    assert (problem.load.path, problem.load.train_share) == (str(trace), 0.4)
+
+
+def test_another_environment_takes_no_trace(trace: Path) -> None:
+    preset = resolve(SMOKE, {"environment_id": "CartPole-v1", "reward": "reward"})
+    with pytest.raises(UserError, match="takes no trace channel"):
+        with_trace(preset, trace, {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "preset"], "--set 'preset': expected NAME=VALUE"),
+        (["--source-dir", "nowhere"], "--source-dir: nowhere is not a folder"),
+        (["--set", 'preset="smokee"'], "did you mean 'smoke'"),
+        (["--set", "preset=classic", "--set", "fleet_step_seconds=30"], "defined in steps of 60 seconds, not 30"),
+    ],
+)
+def test_a_wrong_command_is_refused_with_status_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as exit_info:
+        main(["--root", str(tmp_path), *arguments])
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err
+    assert message in (tmp_path / "output" / "failure").read_text()
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "input" / "config").mkdir(parents=True)
+    (tmp_path / "input" / "config" / "hyperparameters.json").write_text(json.dumps({"preset": "smoke", "seed": "1"}))
+    with pytest.raises(SystemExit):
+        main(["--root", str(tmp_path), "--set", "seed=-5"])
+    assert "seed: -5 is out of range" in capsys.readouterr().err
