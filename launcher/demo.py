@@ -29,9 +29,8 @@ from training_src.benchmark.rollout import REPORTING_SEEDS, TUNING_SEEDS
 from training_src.envs.load import TraceProfile
 from training_src.envs.trace import read_trace
 from training_src.errors import UserError
-from training_src.presets import Preset, load_preset, resolve
 from training_src.problem import Problem, TraceLoad
-from training_src.train import with_trace
+from training_src.train import resolve_run
 
 DEFAULT_FOLDER = Path("build/demo")
 
@@ -63,10 +62,8 @@ def demonstrate(
     Raises:
         UserError: wrong preset, hyperparameter or trace, or training failed.
     """
-    preset = resolve(load_preset(preset_name), overrides)
-    if trace is not None:
-        preset = with_trace(preset, trace, overrides)
-        console.print(f"[bold]{trace}[/]\n{read_trace(trace, preset_step_seconds(preset)).report}")
+    settings = {"preset": preset_name, **overrides}
+    preset, _ = resolve_run(settings, trace)
     problem = preset.problem()
     if problem is None:
         raise UserError(
@@ -77,7 +74,7 @@ def demonstrate(
     root = folder / "-".join([preset.name, *([trace.stem] if trace else []), digest])
 
     console.rule("Train", align="left")
-    train(root, preset_name, overrides, trace)
+    train(root, settings, trace)
     bundle = root / "model.tar.gz"
     write_bundle(read_bundle(root / "model"), bundle)
 
@@ -98,14 +95,7 @@ def demonstrate(
     )
 
 
-def preset_step_seconds(preset: Preset) -> int:
-    """Seconds in a step of a scaling preset."""
-    problem = preset.problem()
-    assert problem is not None
-    return problem.fleet.step_seconds
-
-
-def train(root: Path, preset_name: str, overrides: dict[str, str], trace: Path | None) -> None:
+def train(root: Path, settings: dict[str, str], trace: Path | None) -> None:
     """Run the training container's command in a folder; it goes on from the checkpoint that an earlier run left.
 
     Raises:
@@ -115,7 +105,6 @@ def train(root: Path, preset_name: str, overrides: dict[str, str], trace: Path |
     if trace is not None:
         channel.mkdir(parents=True, exist_ok=True)
         shutil.copy2(trace, channel / f"{trace.stem}.csv")
-    settings = {"preset": preset_name, **overrides}
     command = [sys.executable, "-m", "training_src.train", "--root", str(root)]
     command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     try:

@@ -18,6 +18,7 @@ import training_src
 from policy_runtime.bundle import POLICY, Bundle, Interface, OnnxPart
 from policy_runtime.session import OnnxPolicy
 from training_src.presets import Preset
+from training_src.problem import TraceLoad
 from training_src.toolkits import TrainedPolicy
 
 PARITY_OBSERVATIONS = 10_000
@@ -97,9 +98,18 @@ def make_bundle(preset: Preset, trained: TrainedPolicy, trace: Path | None = Non
         version=f"{trained.steps}-{hashlib.sha256(model).hexdigest()[:8]}",
         policy=OnnxPart(),
         provenance=_provenance(preset, trained, trace),
-        files={POLICY: model, "preset.yaml": preset.to_yaml().encode()},
+        files={POLICY: model, "preset.yaml": _portable(preset).to_yaml().encode()},
         **specs,
     )
+
+
+def _portable(preset: Preset) -> Preset:
+    """The preset without this machine's folders: a trace is named by its file name."""
+    problem = preset.problem()
+    if problem is None or not isinstance(problem.load, TraceLoad):
+        return preset
+    load = problem.load.model_copy(update={"path": Path(problem.load.path).name})
+    return preset.with_problem(problem.model_copy(update={"load": load}))
 
 
 def _provenance(preset: Preset, trained: TrainedPolicy, trace: Path | None) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class SyntheticLoad(Settings):
     )
     day_noise: Share = Field(0.05, description="sd of the factor drawn for each day")
     correlated_noise: Share = Field(0.04, description="sd of the AR(1) noise factor")
-    correlated_noise_minutes: Positive = Field(10.0, description="time constant of the AR(1) noise")
+    correlated_noise_minutes: float = Field(10.0, gt=0.0, le=10_080.0, description="time constant of the AR(1) noise")
     white_noise: Share = Field(0.02, description="sd of the white noise factor")
     spikes_per_day: float = Field(2.0, ge=0.0, le=200.0, description="rate of the Poisson process of spikes")
     spike_height: NonNegative = Field(0.4, description="mean of the exponential height, as a share of the level")
@@ -146,7 +146,12 @@ class Problem(Settings):
     @model_validator(mode="after")
     def _specs_are_valid(self) -> Self:
         self.actions()
-        self.features()
+        ahead = self.fleet.provisioning_delay + self.features().seasonal_window
+        if ahead >= self.fleet.spec().steps_per_day:
+            raise ValueError(
+                f"fleet.provisioning_delay + seasonal_window: {ahead} steps reach a day ahead: yesterday's load then "
+                "is not known yet; both count steps"
+            )
         return self
 
     def actions(self) -> ActionSpec:

@@ -9,17 +9,17 @@ is, or on any machine with a folder for ``/opt/ml``::
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from policy_runtime.bundle import write_bundle_folder
 from training_src.envs.trace import Trace, read_trace, scale_for, split_days
 from training_src.errors import UserError
 from training_src.export import make_bundle
 from training_src.presets import Preset, load_preset, resolve
-from training_src.problem import Problem
+from training_src.problem import Problem, TraceLoad
 from training_src.sagemaker_io import Container, StopSignal
 from training_src.toolkits import toolkit
 from training_src.training_log import TrainingLog
@@ -48,58 +48,57 @@ def train(container: Container, overrides: dict[str, str], source_dir: Path | No
         UserError: wrong hyperparameters, an unusable trace, an unusable folder.
     """
     _add_source(source_dir, container.root / "code")
-    preset = resolve(load_preset(DEFAULT_PRESET), overrides)
     trace_path = container.channel_file("trace", [".csv"])
-    if trace_path is not None:
-        preset = with_trace(preset, trace_path, overrides)
+    preset, trace = resolve_run(overrides, trace_path)
     container.check_writable()
     with StopSignal() as signal, TrainingLog(container.output_dir) as log:
         log.note(f"preset {preset.name}: {preset.description}")
+        if trace is not None:
+            log.note(f"load {trace.report}")
         trained = toolkit(preset.algorithm.toolkit).train(preset, container.checkpoint_dir, log, lambda: bool(signal))
         write_bundle_folder(make_bundle(preset, trained, trace_path), container.model_dir)
         if not trained.finished:
             log.note(f"stopped by {signal.received} after {trained.steps:,} steps: run again to go on from here")
 
 
-def with_trace(preset: Preset, path: Path, overrides: dict[str, str]) -> Preset:
-    """The preset's problem on a recorded load instead of its own.
+def resolve_run(overrides: dict[str, str], trace_path: Path | None) -> tuple[Preset, Trace | None]:
+    """The preset that hyperparameters and a recorded load make, and the load.
 
-    Unless ``fleet_throughput`` is given, a machine's throughput is chosen so that the 99.9th percentile of the
-    training part is ``fleet_peak_machines`` machines (40), and the value of a request so that a busy machine earns
-    what it earns in the preset: the problem keeps its scale whatever the trace's unit is.
+    With a trace the problem's load is its replay, so that ``load_values`` and the like can be set. Unless
+    ``fleet_throughput`` is given, a machine's throughput is chosen so that the 99.9th percentile of the training days
+    is 40 machines, and the value of a request so that a busy machine earns what it earns in the preset: the problem
+    keeps its scale whatever the trace's unit is.
 
     Raises:
-        UserError: the preset has no scaling problem, or the trace cannot be used.
+        UserError: wrong hyperparameters, an unusable trace, or one for a preset that is not a scaling problem.
     """
+    if trace_path is None:
+        return resolve(load_preset(DEFAULT_PRESET), overrides), None
+    choice = {key: value for key, value in overrides.items() if key in ("preset", "environment_id", "reward")}
+    if resolve(load_preset(DEFAULT_PRESET), choice).problem() is None:
+        raise UserError("the environment is not a scaling problem: it takes no trace")
+    replay = {"load_kind": "trace", "load_path": json.dumps(str(trace_path))}
+    preset = resolve(load_preset(DEFAULT_PRESET), overrides | replay)
     problem = preset.problem()
-    if problem is None:
-        raise UserError(f"preset {preset.name} is not a scaling problem: it takes no trace channel")
-    load: dict[str, Any] = {"kind": "trace", "path": str(path)}
-    if problem.load.kind == "trace":
-        load = problem.load.model_dump() | load
-    trace = read_trace(path, problem.fleet.step_seconds, load.get("values", "rate"))
-    train_days, _ = split_days(trace, load.get("train_share", 0.6))
-    train_steps = train_days * problem.fleet.spec().steps_per_day
+    assert problem is not None and isinstance(problem.load, TraceLoad)
+    trace = read_trace(trace_path, problem.fleet.step_seconds, problem.load.values)
+    return preset.with_problem(_fitted(problem, problem.load, trace, "fleet_throughput" not in overrides)), trace
+
+
+def _fitted(problem: Problem, load: TraceLoad, trace: Trace, scale: bool) -> Problem:
+    """The problem with an episode that fits into the training days and, if wanted, a throughput that fits the load."""
+    train_days, _ = split_days(trace, load.train_share)
+    day = problem.fleet.spec().steps_per_day
     fleet, economics = problem.fleet.model_dump(), problem.economics.model_dump()
-    if "fleet_throughput" not in overrides:
-        throughput = scale_for(trace, train_steps)
-        economics["success_value"] *= fleet["throughput"] / throughput
-        fleet["throughput_noise"] *= throughput / fleet["throughput"]
-        fleet["throughput"] = throughput
+    if scale:
+        factor = scale_for(trace, train_days * day) / fleet["throughput"]
+        economics["success_value"] /= factor
+        fleet["throughput_noise"] *= factor
+        fleet["throughput"] *= factor
     # Windows begin after the first day, which stands in for the days before the trace (``TraceProfile``).
-    windows = train_steps - min(1, train_days - 1) * problem.fleet.spec().steps_per_day
-    settings = problem.model_dump() | {
-        "load": load,
-        "fleet": fleet,
-        "economics": economics,
-        "episode_steps": min(problem.episode_steps, max(2, windows // 2)),
-    }
-    return preset.with_problem(Problem.parse(settings))
-
-
-def describe_trace(trace: Trace) -> str:
-    """What was read and repaired, in lines."""
-    return str(trace.report)
+    windows = (train_days - min(1, train_days - 1)) * day
+    episode = min(problem.episode_steps, max(2, windows // 2))
+    return Problem.parse(problem.model_dump() | {"fleet": fleet, "economics": economics, "episode_steps": episode})
 
 
 def _add_source(given: Path | None, default: Path) -> None:

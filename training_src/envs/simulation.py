@@ -116,14 +116,14 @@ class Simulation:
         count = min(len(self._chunk), self.problem.episode_steps + 1 - self.time)
         for first in range(0, self.n, _BLOCK):
             block = slice(first, min(first + _BLOCK, self.n))
-            exogenous_features(
+            # Computed in a contiguous block and copied: rows of a wide batch lie on pages of their own.
+            self._chunk[:count, :, block] = exogenous_features(
                 self.load[:, block],
                 self.history + self.time,
                 count,
                 self.feature_spec,
                 self.fleet_spec,
                 self.clock[block],
-                out=self._chunk[:count, :, block],
             )
         self._chunk_start = self.time
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -230,7 +231,7 @@ class Sb3Run:
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
         content = {
-            "settings": json.dumps(self.preset.values()),
+            "settings": json.dumps(self._settings()),
             "steps": self.model.num_timesteps,
             "policy": self.model.policy.state_dict(),
             "optimizer": self.model.policy.optimizer.state_dict(),
@@ -247,8 +248,15 @@ class Sb3Run:
         }
         save_checkpoint(self.checkpoints, self.model.num_timesteps, content)
 
+    def _settings(self) -> dict[str, Any]:
+        """What a resumed run must share with the one before: a trace by its content, wherever it lies."""
+        values = self.preset.values()
+        if "load_path" in values:
+            values["load_path"] = hashlib.sha256(Path(values["load_path"]).read_bytes()).hexdigest()
+        return values
+
     def _restore(self, content: dict[str, Any]) -> None:
-        check_settings(json.loads(content["settings"]), json.loads(json.dumps(self.preset.values())))
+        check_settings(json.loads(content["settings"]), json.loads(json.dumps(self._settings())))
         model = self.model
         model.policy.load_state_dict(content["policy"])
         model.policy.optimizer.load_state_dict(content["optimizer"])

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from training_src.errors import UserError
-from training_src.presets import load_preset, resolve
-from training_src.train import main, with_trace
+from training_src.presets import load_preset
+from training_src.problem import Problem
+from training_src.train import main, resolve_run
 
-CLASSIC, SMOKE = load_preset("classic"), load_preset("smoke")
+CLASSIC = load_preset("classic")
 
 
 @pytest.fixture
@@ -23,8 +24,14 @@ def trace(tmp_path: Path) -> Path:
     return path
 
 
+def problem_on(trace: Path, **hyperparameters: str) -> Problem:
+    problem = resolve_run(hyperparameters, trace)[0].problem()
+    assert problem is not None
+    return problem
+
+
 def test_a_trace_keeps_the_scale_of_the_problem(trace: Path) -> None:
-    before, after = CLASSIC.problem(), with_trace(CLASSIC, trace, {}).problem()
+    before, after = CLASSIC.problem(), problem_on(trace, preset="classic")
     assert before is not None and after is not None
     assert after.load.kind == "trace" and after.load.part == "train"
     assert after.fleet.throughput == pytest.approx(10 / 40, rel=0.01)
@@ -35,23 +42,27 @@ def test_a_trace_keeps_the_scale_of_the_problem(trace: Path) -> None:
 
 
 def test_a_throughput_that_is_given_is_kept(trace: Path) -> None:
-    overrides = {"fleet_throughput": "2.5"}
-    problem = with_trace(resolve(SMOKE, overrides), trace, overrides).problem()
-    assert problem is not None
+    problem = problem_on(trace, preset="smoke", fleet_throughput="2.5")
     assert (problem.fleet.throughput, problem.economics.success_value) == (2.5, 0.9)
 
 
-def test_settings_of_a_trace_preset_hold_for_the_trace_of_the_channel(trace: Path) -> None:
-    preset = resolve(SMOKE, {"load_kind": "trace", "load_path": "other.csv", "load_train_share": "0.4"})
-    problem = with_trace(preset, trace, {}).problem()
-    assert problem is not None and problem.load.kind == "trace"
+def test_hyperparameters_say_how_the_trace_is_read(trace: Path) -> None:
+    problem = problem_on(trace, preset="smoke", load_train_share="0.4", load_values="count")
+    assert problem.load.kind == "trace"
     assert (problem.load.path, problem.load.train_share) == (str(trace), 0.4)
+    # Counts over five minutes are a fifth of that in a minute.
+    rate = problem_on(trace, preset="smoke", load_train_share="0.4")
+    assert problem.fleet.throughput == pytest.approx(rate.fleet.throughput / 5)
+
+
+def test_without_a_trace_the_preset_is_left_as_it_is() -> None:
+    preset, trace = resolve_run({"preset": "classic"}, None)
+    assert preset == CLASSIC and trace is None
 
 
 def test_another_environment_takes_no_trace(trace: Path) -> None:
-    preset = resolve(SMOKE, {"environment_id": "CartPole-v1", "reward": "reward"})
-    with pytest.raises(UserError, match="takes no trace channel"):
-        with_trace(preset, trace, {})
+    with pytest.raises(UserError, match="takes no trace"):
+        resolve_run({"environment_id": "CartPole-v1", "reward": "reward"}, trace)
 
 
 @pytest.mark.parametrize(

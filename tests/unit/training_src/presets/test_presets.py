@@ -7,8 +7,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training_src.problem import PROBLEMS
-from training_src.problem import Fleet, Problem, TraceLoad
 from training_src.metrics import METRICS
 from training_src.presets import (
     ChoiceSweep,
@@ -19,6 +17,7 @@ from training_src.presets import (
     preset_names,
     resolve,
 )
+from training_src.problem import PROBLEMS, Fleet, Problem, TraceLoad
 
 DEFAULT = load_preset("default")
 
@@ -105,7 +104,7 @@ def test_the_classic_preset_is_the_problem_that_its_id_stands_for() -> None:
 def test_sweeps_are_kept_beside_the_values() -> None:
     sweeps = DEFAULT.sweeps()
     assert sweeps["learning_rate"] == RangeSweep(min=0.0001, max=0.005, scale="log")
-    assert sweeps["n_steps"] == ChoiceSweep(values=(8, 16, 32, 64))
+    assert sweeps["n_steps"] == ChoiceSweep(values=(16, 32, 64, 128))
     assert DEFAULT.values()["learning_rate"] == 0.001
     for key, sweep in sweeps.items():
         assert sweep.contains(DEFAULT.values()[key])
@@ -154,7 +153,7 @@ def test_another_preset_can_be_the_start() -> None:
 
 
 def test_a_sweep_that_no_longer_holds_the_value_is_dropped() -> None:
-    preset = resolve(DEFAULT, {"learning_rate": "0.5", "gamma": "0.98"})
+    preset = resolve(DEFAULT, {"learning_rate": "0.5", "gamma": "0.9"})
     assert "learning_rate" not in preset.sweeps()
     assert "gamma" in preset.sweeps()
     assert Preset.parse(yaml.safe_load(preset.to_yaml())) == preset
@@ -238,9 +237,9 @@ def test_another_environment_has_no_problem_to_replace() -> None:
         ({"load_kind": "classic", "load_level": "1"}, "unknown hyperparameter 'load_level'"),
         (
             {"batch_size": "500"},
-            "batch_size (500) does not divide the rollout of n_envs x n_steps = 256 x 16 = 4096 steps",
+            "batch_size (500) does not divide the rollout of n_envs x n_steps = 256 x 32 = 8192 steps",
         ),
-        ({"batch_size": "8192"}, "batch_size (8192) does not divide the rollout"),
+        ({"batch_size": "16384"}, "batch_size (16384) does not divide the rollout"),
         ({"total_steps": "4095"}, "total_steps (4095) is less than one rollout"),
         ({"fleet_initial_machines": "500"}, "initial_machines: 500 is outside min_machines..max_machines (1..120)"),
         ({"environment_id": "CartPole-v1"}, "set reward to 'reward' for CartPole-v1"),
