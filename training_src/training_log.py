@@ -15,6 +15,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from training_src.metrics import format_line
 
+_SHOWN = {"eval_reward_mean": "reward", "eval_violation_minutes_per_day": "violation min/day"}
+"""What of an evaluation fits beside the progress bar."""
+
 
 class TrainingLog:
     """Takes metrics during training; a context manager.
@@ -59,11 +62,7 @@ class TrainingLog:
         if not self._terminal:
             print(line, flush=True)
         elif self._task is not None:
-            shown = ", ".join(
-                f"{name.removeprefix('eval_')} {value:,.2f}"
-                for name, value in values.items()
-                if name.startswith("eval_")
-            )
+            shown = ", ".join(f"{title} {values[name]:,.1f}" for name, title in _SHOWN.items() if name in values)
             if shown:
                 self._progress.update(self._task, description=shown)
         finite = {name: value for name, value in values.items() if math.isfinite(value)}  # JSON has no NaN

@@ -20,14 +20,14 @@ def test_metrics_are_printed_for_sagemaker_and_kept_for_plots(
 ) -> None:
     with TrainingLog(tmp_path) as log:
         log.progress(256, 1024)
-        log.metrics(256, {"train_total_steps": 256, "eval_cost_mean": 12.5})
+        log.metrics(256, {"train_total_steps": 256, "eval_reward_mean": 12.5})
         log.metrics(512, {"eval_cost_mean": 1e-7})
         log.note("a remark")
     shown = capsys.readouterr().out
     assert list(parse(shown)) == [("train_total_steps", 256.0), ("eval_cost_mean", 12.5), ("eval_cost_mean", 1e-7)]
     assert shown.splitlines()[-1] == "a remark"
     assert lines(tmp_path) == [
-        {"steps": 256, "train_total_steps": 256, "eval_cost_mean": 12.5},
+        {"steps": 256, "train_total_steps": 256, "eval_reward_mean": 12.5},
         {"steps": 512, "eval_cost_mean": 1e-7},
     ]
 
@@ -51,12 +51,12 @@ def test_on_a_terminal_a_bar_shows_the_latest_evaluation_instead_of_lines(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with TrainingLog(tmp_path) as log:
         log.progress(256, 1024)
-        log.metrics(256, {"train_total_steps": 256, "eval_cost_mean": 12.5})
+        log.metrics(256, {"train_total_steps": 256, "eval_reward_mean": 12.5})
         log.progress(512, 1024)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "50 %" in captured.err and "cost_mean 12.50" in captured.err
-    assert lines(tmp_path) == [{"steps": 256, "train_total_steps": 256, "eval_cost_mean": 12.5}]
+    assert "50 %" in captured.err and "reward 12.5" in captured.err
+    assert lines(tmp_path) == [{"steps": 256, "train_total_steps": 256, "eval_reward_mean": 12.5}]
 
 
 def test_resuming_drops_what_came_after_the_checkpoint_and_what_was_cut_off(tmp_path: Path) -> None:
