@@ -24,7 +24,7 @@ def test_metrics_are_printed_for_sagemaker_and_kept_for_plots(
         log.metrics(512, {"eval_cost_mean": 1e-7})
         log.note("a remark")
     shown = capsys.readouterr().out
-    assert list(parse(shown)) == [("train_total_steps", 256.0), ("eval_cost_mean", 12.5), ("eval_cost_mean", 1e-7)]
+    assert list(parse(shown)) == [("train_total_steps", 256.0), ("eval_reward_mean", 12.5), ("eval_cost_mean", 1e-7)]
     assert shown.splitlines()[-1] == "a remark"
     assert lines(tmp_path) == [
         {"steps": 256, "train_total_steps": 256, "eval_reward_mean": 12.5},
