@@ -77,6 +77,7 @@ class Sb3Run:
             make_env(preset),
             norm_obs=settings.normalize_observation,
             norm_reward=settings.normalize_reward,
+            clip_reward=float("inf"),  # a clipped penalty is one that the policy learns to accept
             gamma=settings.gamma,
         )
         rate = settings.learning_rate
