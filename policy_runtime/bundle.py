@@ -288,7 +288,11 @@ def _from_contents(contents: Mapping[str, bytes]) -> Bundle:
         raise BundleError(f"{MANIFEST}: kind is {kind!r}, known: {', '.join(_KIND_KEYS)}")
     _check_keys(MANIFEST, manifest, _COMMON_KEYS | _KIND_KEYS[kind])
     digest = manifest.pop("digest")
-    if digest != _digest(manifest):
+    try:
+        expected = _digest(manifest)
+    except ValueError as error:  # 1e999 or half a surrogate pair
+        raise BundleError(f"{MANIFEST}: holds a number or a text that JSON cannot: {error}") from error
+    if digest != expected:
         raise BundleError(f"{MANIFEST}: the digest does not match, the manifest was changed after it was written")
     files = _check_files(manifest["files"], contents)
     try:

@@ -143,7 +143,6 @@ def exogenous_features(
     fleet: FleetSpec,
     clock: npt.NDArray[np.int64],
     seasonal: Floats | None = None,
-    out: Floats | None = None,
 ) -> Floats:
     """Features that no decision changes: recent load, seasonal load, calendar.
 
@@ -152,7 +151,6 @@ def exogenous_features(
         first, count, clock: as for ``seasonal_values``.
         spec, fleet: what to compute, and in which units.
         seasonal: values as ``seasonal_values`` gives them for ``seasonal_names(spec)``; computed when absent.
-        out: array to fill, of the shape returned.
 
     Returns:
         Shape ``(count, exogenous features, n)``: the relative load features (``log(machines + 1)`` not yet
@@ -170,9 +168,7 @@ def exogenous_features(
     if seasonal is None:
         seasonal = seasonal_values(load, first, count, names, spec, fleet, clock)
     n_recent, n_load = len(rows), len(rows) + len(names)
-    result = out
-    if result is None:
-        result = np.empty((count, n_load + (4 if spec.calendar else 0), load.shape[1]), np.float32)
+    result = np.empty((count, n_load + (4 if spec.calendar else 0), load.shape[1]), np.float32)
     for column, row in enumerate(rows):
         result[:, column] = row
     result[:, n_recent:n_load] = seasonal
@@ -209,7 +205,6 @@ def observe(
     pending: Floats,
     load: Floats,
     failed: Floats,
-    out: Floats | None = None,
 ) -> Floats:
     """The observation of each fleet: exogenous features made relative to the fleet, and the fleet's own state.
 
@@ -219,15 +214,13 @@ def observe(
         active: shape ``(n,)``, machines that serve.
         pending: shape ``(provisioning_delay, n)``; row ``j`` becomes active in ``j + 1`` steps.
         load, failed: shape ``(n,)``, requests of the last completed step.
-        out: array to fill, shape ``(features, n)``.
 
     Returns:
         Shape ``(features, n)``, in the order of ``feature_names``.
     """
     n_exogenous, n = exogenous.shape
     n_load = n_exogenous - (4 if spec.calendar else 0)
-    if out is None:
-        out = np.empty((n_exogenous + 3 + len(pending), n), np.float32)
+    out = np.empty((n_exogenous + 3 + len(pending), n), np.float32)
     machines = active + pending.sum(axis=0) + np.float32(1.0)
     log_machines = np.log(machines, out=out[n_exogenous])
     np.subtract(exogenous[:n_load], log_machines, out=out[:n_load])

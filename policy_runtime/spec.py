@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Self
@@ -28,7 +27,7 @@ class Spec:
             low, high = field.metadata.get("bounds", (None, None))
             for item in value if isinstance(value, tuple) else (value,):
                 if isinstance(item, (int, float)) and not isinstance(item, bool):
-                    if not math.isfinite(item):
+                    if isinstance(item, float) and not math.isfinite(item):
                         raise ValueError(f"{type(self).__name__}.{field.name}: {item} is not a finite number")
                     if (low is not None and item < low) or (high is not None and item > high):
                         raise ValueError(
@@ -63,16 +62,15 @@ class Spec:
 
 def _coerce(name: str, value: Any, hint: Any) -> Any:
     """Check one JSON value against a field's annotation; an integer is accepted where a float is expected."""
-    if isinstance(hint, types.UnionType):
-        if value is None and type(None) in typing.get_args(hint):
-            return None
-        (hint,) = (option for option in typing.get_args(hint) if option is not type(None))
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"{name}: expected a list, got {type(value).__name__}")
         return tuple(_coerce(f"{name}[{i}]", item, typing.get_args(hint)[0]) for i, item in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{name}: the number is too large") from None
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise ValueError(f"{name}: expected {hint.__name__}, got {value!r}")
     return value

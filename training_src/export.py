@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import logging
@@ -17,8 +18,9 @@ from torch import nn
 import training_src
 from policy_runtime.bundle import POLICY, Bundle, Interface, OnnxPart
 from policy_runtime.session import OnnxPolicy
+from policy_runtime.spec import GuardrailSpec
 from training_src.presets import Preset
-from training_src.problem import TraceLoad
+from training_src.problem import Problem, TraceLoad
 from training_src.toolkits import TrainedPolicy
 
 PARITY_OBSERVATIONS = 10_000
@@ -93,6 +95,7 @@ def make_bundle(preset: Preset, trained: TrainedPolicy, trace: Path | None = Non
         specs["fleet"] = problem.fleet.spec()
         specs["features"] = problem.features()
         specs["actions"] = problem.actions()
+        specs["guardrails"] = _guardrails(problem)
     return Bundle(
         name=preset.name,
         version=f"{trained.steps}-{hashlib.sha256(model).hexdigest()[:8]}",
@@ -100,6 +103,17 @@ def make_bundle(preset: Preset, trained: TrainedPolicy, trace: Path | None = Non
         provenance=_provenance(preset, trained, trace),
         files={POLICY: model, "preset.yaml": _portable(preset).to_yaml().encode()},
         **specs,
+    )
+
+
+def _guardrails(problem: Problem) -> GuardrailSpec:
+    """The default guardrails, with room for each action of the policy and, with long steps, for three steps' delay."""
+    default = GuardrailSpec()
+    return dataclasses.replace(
+        default,
+        max_step_up=max(default.max_step_up, *problem.action_steps),
+        max_step_down=max(default.max_step_down, *(-step for step in problem.action_steps)),
+        stale_after_seconds=max(default.stale_after_seconds, 3.0 * problem.fleet.step_seconds),
     )
 
 

@@ -36,7 +36,7 @@ class Metric:
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("train_reward_mean", "dollars", "mean reward of the training episodes that ended since the last line"),
+    Metric("train_reward_mean", "dollars", "mean reward of the last 100 training episodes that ended"),
     Metric("train_steps_per_second", "steps/s", "environment steps per second of wall time, learning included"),
     Metric("train_total_steps", "steps", "environment steps since training began, earlier runs included"),
     Metric("train_policy_loss", "1", "clipped surrogate loss of the policy"),

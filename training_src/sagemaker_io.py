@@ -151,8 +151,11 @@ class Container:
 
         An error that the user can put right (``UserError``, a bad bundle or input, the operating system's refusals)
         is shown as its message and exits with 2; anything else is a defect: its traceback is shown and it exits with 1.
+        The failure file of an earlier run in the same folder is removed first.
         """
         try:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # the latter is reported where it matters
+                (self.root / "output" / "failure").unlink()
             yield
         except (UserError, BundleError, InputError, OSError) as error:
             message = str(error)

@@ -45,7 +45,7 @@ def test_make_commands_name_a_target(page: str, command: str) -> None:
 
 @pytest.mark.parametrize(("page", "command"), [c for c in commands() if not c[1].startswith("make")])
 def test_other_commands_run(page: str, command: str, tmp_path: Path) -> None:
-    words = shlex.split(command)
+    words = shlex.split(command.removeprefix(". .venv/bin/activate && "))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if words[:2] == ["npx", "cdk"]:
         # Deploying needs an account; that the app and its context are right shows in the list of its stacks.

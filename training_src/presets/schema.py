@@ -106,7 +106,9 @@ class PPOHyperparameters(Settings):
 
     learning_rate: float = Field(gt=0.0, le=1.0)
     learning_rate_schedule: Literal["constant", "linear"] = Field(description="linear: falls to 0 over the budget")
-    n_envs: int = Field(ge=1, le=65_536, description="environments that are stepped together")
+    n_envs: int = Field(
+        ge=1, le=MAX_SEED, description="environments that are stepped together, each with a training seed of its own"
+    )
     n_steps: int = Field(ge=1, le=65_536, description="steps of each environment in a rollout")
     batch_size: int = Field(ge=2, le=1 << 24, description="samples in a gradient step")
     n_epochs: int = Field(ge=1, le=100, description="passes over a rollout")

@@ -7,6 +7,7 @@ A checkpoint is a nested dictionary of tensors, numbers, strings, lists and dict
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import zipfile
 from pathlib import Path
@@ -27,19 +28,27 @@ class CheckpointError(UserError):
 
 
 def save_checkpoint(folder: Path, steps: int, content: dict[str, Any]) -> Path:
-    """Write a checkpoint and remove all but the last ``KEEP``."""
+    """Write a checkpoint and remove all but the last ``KEEP``.
+
+    Raises:
+        OSError: it cannot be written; those that were there before are unchanged.
+    """
     path = folder / f"checkpoint-{steps:012d}.pt"
     # One name, so that what a killed process left is written over.
     temporary = folder / ".checkpoint.tmp"
+    packed = io.BytesIO()  # torch hides that a disk is full behind an error of its own
+    torch.save(content, packed)
     try:
         with temporary.open("wb") as file:
-            torch.save(content, file)
+            file.write(packed.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, f"cannot write the checkpoint: {error.strerror}", str(path)) from error
         raise
     for old in sorted(folder.glob(_PATTERN))[:-KEEP]:
         old.unlink()

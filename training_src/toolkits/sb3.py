@@ -81,10 +81,11 @@ class Sb3Run:
             gamma=settings.gamma,
         )
         rate = settings.learning_rate
+        # The last rollout may go beyond the budget, so that less than nothing is left of it.
         self.model = PPO(
             "MlpPolicy",
             self.env,
-            learning_rate=rate if settings.learning_rate_schedule == "constant" else lambda left: rate * left,
+            learning_rate=rate if settings.learning_rate_schedule == "constant" else lambda left: rate * max(left, 0.0),
             n_steps=settings.n_steps,
             batch_size=settings.batch_size,
             n_epochs=settings.n_epochs,
@@ -103,7 +104,7 @@ class Sb3Run:
             },
         )
         # PPO seeds its environment with its own seed; each run gets training loads of its own instead.
-        self.env.seed(preset.budget.seed * settings.n_envs % (MAX_SEED + 1 - min(settings.n_envs, MAX_SEED)))
+        self.env.seed(preset.budget.seed * settings.n_envs % (MAX_SEED + 1 - settings.n_envs))
         # Averaged weights (Polyak and Juditsky, 1992): single updates are noisy because violations are rare and dear.
         self.average = self._weights()
         self.averaged_at = 0
@@ -325,7 +326,7 @@ class _Boundary(BaseCallback):
             values["train_reward_mean"] = float(np.mean(episodes))
         values["train_steps_per_second"] = (steps - self._logged_steps) / max(now - self._logged_at, 1e-9)
         values["train_total_steps"] = steps
-        values["train_progress"] = steps / self.run.preset.budget.total_steps
+        values["train_progress"] = min(1.0, steps / self.run.preset.budget.total_steps)
         self.run.log.metrics(steps, values)
         self._logged_at, self._logged_steps = now, steps
 

@@ -254,6 +254,15 @@ def test_an_edited_manifest_does_not_match_its_digest(tmp_path) -> None:
         read_bundle(tmp_path)
 
 
+@pytest.mark.parametrize(("old", "new"), [('"builtin"', '"\\ud800"'), ("300.0", "1e999")])
+def test_a_manifest_that_has_no_canonical_json_is_refused(tmp_path, old: str, new: str) -> None:
+    write_bundle_folder(builtin_bundle(), tmp_path)
+    file = tmp_path / "bundle.json"
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(BundleError, match=r"bundle.json: holds a number or a text that JSON cannot"):
+        read_bundle(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": NaN}', "\ud800", "[" * 100_000])
 def test_bad_json_is_refused(tmp_path, text: str) -> None:
     (tmp_path / "bundle.json").write_bytes(text.encode("utf-8", "surrogatepass"))

@@ -31,6 +31,8 @@ def test_a_spec_survives_json(spec: Spec) -> None:
         (FleetSpec, {"throughput": "300"}, "FleetSpec.throughput: expected float, got '300'"),
         (FleetSpec, {"throughput": True}, "FleetSpec.throughput: expected float, got True"),
         (FleetSpec, {"throughput": math.nan}, "not a finite number"),
+        (FleetSpec, {"throughput": 10**400}, "FleetSpec.throughput: the number is too large"),
+        (FleetSpec, {"max_machines": 10**400}, "FleetSpec.max_machines: 10+ is out of range"),
         (FleetSpec, {"throughput": 0.0}, "FleetSpec.throughput: 0.0 is out of range"),
         (FleetSpec, {"max_machines": 2.5}, "FleetSpec.max_machines: expected int"),
         (FleetSpec, {"min_machines": 9, "max_machines": 8}, "FleetSpec.min_machines: 9 is above max_machines"),

@@ -11,9 +11,11 @@ from stable_baselines3.common.vec_env import VecNormalize
 from policy_runtime import Policy, decide
 from policy_runtime.bundle import Bundle, read_bundle, write_bundle
 from policy_runtime.session import OnnxPolicy
+from policy_runtime.spec import GuardrailSpec
 from training_src.benchmark.rollout import ActionController, BundleController, run
 from training_src.export import export_onnx, make_bundle
 from training_src.presets import Preset, load_preset, resolve
+from training_src.problem import Problem
 from training_src.toolkits.sb3 import Sb3Run
 from training_src.training_log import TrainingLog
 
@@ -92,6 +94,15 @@ def test_a_bundle_is_written_read_and_decides_as_the_policy_did_in_training(
     assert len(np.unique(learned.machines)) > 1
     for records in controller.records:
         assert not any(record["fallback"] for record in records)
+
+
+def test_guardrails_leave_room_for_the_actions_and_for_long_steps(preset: Preset, trained: Sb3Run) -> None:
+    problem = Problem.parse({"action_steps": [-30, -3, 0, 1, 3, 50], "fleet": {"step_seconds": 300}})
+
+    guardrails = make_bundle(preset.with_problem(problem), trained.result()).guardrails
+
+    assert (guardrails.max_step_up, guardrails.max_step_down, guardrails.stale_after_seconds) == (50, 30, 900.0)
+    assert make_bundle(preset, trained.result()).guardrails == GuardrailSpec()
 
 
 def test_a_bundle_decides_on_a_plain_request(bundle: Bundle) -> None:

@@ -180,6 +180,14 @@ def test_success_leaves_no_failure_file(container: Container) -> None:
     assert not (container.root / "output").exists()
 
 
+def test_the_failure_file_of_an_earlier_run_is_removed(container: Container) -> None:
+    with pytest.raises(SystemExit), container.reporting_failures():
+        raise ContainerError("model: is full")
+    with container.reporting_failures():
+        pass
+    assert not (container.root / "output" / "failure").exists()
+
+
 def test_the_reason_is_seen_even_when_the_failure_file_cannot_be_written(
     container: Container, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -220,6 +220,7 @@ def test_another_environment_has_no_problem_to_replace() -> None:
             "hyperparameter learning_rate: 5 is out of range, allowed above 0 and at most 1",
         ),
         ({"seed": "10000"}, "hyperparameter seed: 10000 is out of range, allowed at least 0 and at most 9999"),
+        ({"n_envs": "10000"}, "hyperparameter n_envs: 10000 is out of range, allowed at least 1 and at most 9999"),
         ({"n_envs": "many"}, "hyperparameter n_envs: expected a whole number, got 'many'"),
         ({"n_envs": "1.5"}, "hyperparameter n_envs: expected a whole number, got 1.5"),
         ({"n_envs": "true"}, "hyperparameter n_envs: expected a whole number, got 'true'"),

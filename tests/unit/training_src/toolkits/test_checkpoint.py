@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import stat
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,18 @@ def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(tmp_path, 2, content(2))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_disk_that_is_full_is_reported_with_the_path(tmp_path: Path) -> None:
+    # A limit on the size of files stands in for a full disk: the same call fails with an OSError.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write the checkpoint: File too large: '.*000000000001\.pt'"):
+            save_checkpoint(tmp_path, 1, content(10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert names(tmp_path) == []
 
 
 def test_what_a_killed_process_left_half_written_is_neither_loaded_nor_kept(tmp_path: Path) -> None:

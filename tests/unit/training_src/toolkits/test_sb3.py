@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from training_src.errors import UserError
 from training_src.presets import Preset, load_preset, resolve
+from training_src.presets.schema import MAX_SEED
 from training_src.toolkits import toolkit
 from training_src.toolkits.sb3 import Sb3Run, make_env
 from training_src.training_log import TrainingLog
@@ -48,6 +49,31 @@ def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
 
 def checkpoints(folder: Path) -> list[int]:
     return sorted(int(path.stem.removeprefix("checkpoint-")) for path in folder.glob("*.pt"))
+
+
+def test_a_last_rollout_beyond_the_budget_does_not_make_the_learning_rate_negative(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", tiny(total_steps=40))
+    rates = []
+    train = run.model.train
+
+    def note() -> None:
+        train()
+        rates.append(run.model.policy.optimizer.param_groups[0]["lr"])
+
+    run.model.train = note  # type: ignore[method-assign]
+    run.learn()
+    assert run.model.num_timesteps == 64
+    assert rates == [pytest.approx(0.001 * (1 - 32 / 40)), 0.0]
+
+
+def test_training_seeds_stay_below_those_of_tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr("stable_baselines3.common.vec_env.VecNormalize.seed", lambda _, seed: seeds.append(seed))
+    for seed in (0, 1, MAX_SEED):
+        make_run(tmp_path / str(seed), tiny(seed=seed))
+    # PPO seeds the environment first; the run has the last word.
+    assert [seeds[1], seeds[3]] == [0, 4]
+    assert all(0 <= seed <= MAX_SEED - 3 for seed in seeds[1::2])
 
 
 def test_evaluation_does_not_disturb_training(tmp_path: Path) -> None:
