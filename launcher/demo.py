@@ -149,7 +149,7 @@ def report_table(policy: Result, rivals: Sequence[Result]) -> Table:
     """Everyone's figures for a day, best first, with the paired difference to the policy."""
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
     table.add_column("per day", no_wrap=True)
-    for title in ("reward $", "cost $", "violation min", "machine-hours", "policy is better by $ [95 %]"):
+    for title in ("reward $", "cost $", "violation min", "machine-hours", "ordered", "policy is better by $ [95 %]"):
         table.add_column(title, justify="right")
     for result in sorted((policy, *rivals), key=lambda result: -result.summary.per_day()["reward"]):
         day = result.summary.per_day()
@@ -161,6 +161,7 @@ def report_table(policy: Result, rivals: Sequence[Result]) -> Table:
             f"{day['cost']:,.0f}",
             f"{day['violation_minutes']:.2f}",
             f"{day['machine_hours']:,.0f}",
+            f"{day['machines_ordered']:,.0f}",
             gain,
             style="bold cyan" if mine else None,
         )

@@ -133,7 +133,9 @@ _KIND_KEYS = {"scaling": {*_SPECS, "fallback"}, "generic": {"interface"}}
 
 def builtin_bundle(fleet: FleetSpec | None = None) -> Bundle:
     """The hybrid rule with its defaults, so that an endpoint works before the first training."""
-    return Bundle(name="builtin", version="1", policy=RulePart("hybrid"), fleet=fleet or FleetSpec())
+    fleet = fleet or FleetSpec()
+    guardrails = GuardrailSpec.fitted(fleet)
+    return Bundle(name="builtin", version="1", policy=RulePart("hybrid"), fleet=fleet, guardrails=guardrails)
 
 
 def write_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:

@@ -216,7 +216,7 @@ def _propose(policy: Policy, known: _Request, load: Doubles | None) -> tuple[int
     bundle, refusal = policy.bundle, None
     if isinstance(bundle.policy, OnnxPart):
         try:
-            size = known.total + _learned_step(policy, known, load)
+            size = max(known.total + _learned_step(policy, known, load), 0)
             return size, False, None, _asks(bundle, size, known.total)
         except _GiveWay as error:
             refusal = error

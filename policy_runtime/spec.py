@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 DAY_SECONDS = 86_400
@@ -169,3 +169,18 @@ class GuardrailSpec(Spec):
     max_missing: int = bounded(3, low=0, high=1440)
     abnormal_drop: float = bounded(0.2, low=0.0, high=1.0)
     abnormal_steps: int = bounded(5, low=0, high=240)
+
+    @classmethod
+    def fitted(cls, fleet: FleetSpec, action_steps: Sequence[int] = ()) -> Self:
+        """The default guardrails, with steps and times that suit a fleet.
+
+        A decision may change a sixth of a large fleet up and a twelfth down, and whatever ``action_steps`` a policy
+        was trained with; an observation may be three steps old.
+        """
+        default = cls()
+        return dataclasses.replace(
+            default,
+            max_step_up=max(default.max_step_up, fleet.max_machines // 6, *action_steps),
+            max_step_down=max(default.max_step_down, fleet.max_machines // 12, *(-step for step in action_steps)),
+            stale_after_seconds=max(default.stale_after_seconds, 3.0 * fleet.step_seconds),
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.metadata
 import logging
@@ -20,7 +19,7 @@ from policy_runtime.bundle import POLICY, Bundle, Interface, OnnxPart
 from policy_runtime.session import OnnxPolicy
 from policy_runtime.spec import GuardrailSpec
 from training_src.presets import Preset
-from training_src.problem import Problem, TraceLoad
+from training_src.problem import TraceLoad
 from training_src.toolkits import TrainedPolicy
 
 PARITY_OBSERVATIONS = 10_000
@@ -73,13 +72,12 @@ def export_onnx(module: nn.Module, observation_size: int) -> bytes:
     return model
 
 
-def make_bundle(preset: Preset, trained: TrainedPolicy, trace: Path | None = None) -> Bundle:
+def make_bundle(preset: Preset, trained: TrainedPolicy) -> Bundle:
     """The bundle of a trained policy.
 
     Args:
         preset: what was run, resolved.
         trained: what came out.
-        trace: the load that it was trained on, if it was recorded.
     """
     model = export_onnx(trained.module, trained.observation_size)
     problem = preset.problem()
@@ -95,25 +93,14 @@ def make_bundle(preset: Preset, trained: TrainedPolicy, trace: Path | None = Non
         specs["fleet"] = problem.fleet.spec()
         specs["features"] = problem.features()
         specs["actions"] = problem.actions()
-        specs["guardrails"] = _guardrails(problem)
+        specs["guardrails"] = GuardrailSpec.fitted(problem.fleet.spec(), problem.action_steps)
     return Bundle(
         name=preset.name,
         version=f"{trained.steps}-{hashlib.sha256(model).hexdigest()[:8]}",
         policy=OnnxPart(),
-        provenance=_provenance(preset, trained, trace),
+        provenance=_provenance(preset, trained),
         files={POLICY: model, "preset.yaml": _portable(preset).to_yaml().encode()},
         **specs,
-    )
-
-
-def _guardrails(problem: Problem) -> GuardrailSpec:
-    """The default guardrails, with room for each action of the policy and, with long steps, for three steps' delay."""
-    default = GuardrailSpec()
-    return dataclasses.replace(
-        default,
-        max_step_up=max(default.max_step_up, *problem.action_steps),
-        max_step_down=max(default.max_step_down, *(-step for step in problem.action_steps)),
-        stale_after_seconds=max(default.stale_after_seconds, 3.0 * problem.fleet.step_seconds),
     )
 
 
@@ -126,7 +113,7 @@ def _portable(preset: Preset) -> Preset:
     return preset.with_problem(problem.model_copy(update={"load": load}))
 
 
-def _provenance(preset: Preset, trained: TrainedPolicy, trace: Path | None) -> dict[str, Any]:
+def _provenance(preset: Preset, trained: TrainedPolicy) -> dict[str, Any]:
     provenance: dict[str, Any] = {
         "preset": preset.name,
         "seed": preset.budget.seed,
@@ -137,6 +124,8 @@ def _provenance(preset: Preset, trained: TrainedPolicy, trace: Path | None) -> d
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
-    if trace is not None:
+    problem = preset.problem()
+    if problem is not None and isinstance(problem.load, TraceLoad):
+        trace = Path(problem.load.path)
         provenance["trace"] = {"name": trace.name, "sha256": hashlib.sha256(trace.read_bytes()).hexdigest()}
     return provenance

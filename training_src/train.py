@@ -13,12 +13,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from policy_runtime.bundle import write_bundle_folder
 from training_src.envs.trace import Trace, read_trace, scale_for, split_days
 from training_src.errors import UserError
 from training_src.export import make_bundle
-from training_src.presets import Preset, load_preset, resolve
+from training_src.presets import Preset, PresetError, load_preset, resolve
 from training_src.problem import Problem, TraceLoad
 from training_src.sagemaker_io import Container, StopSignal
 from training_src.toolkits import toolkit
@@ -56,7 +57,7 @@ def train(container: Container, overrides: dict[str, str], source_dir: Path | No
         if trace is not None:
             log.note(f"load {trace.report}")
         trained = toolkit(preset.algorithm.toolkit).train(preset, container.checkpoint_dir, log, lambda: bool(signal))
-        write_bundle_folder(make_bundle(preset, trained, trace_path), container.model_dir)
+        write_bundle_folder(make_bundle(preset, trained), container.model_dir)
         if not trained.finished:
             log.note(f"stopped by {signal.received} after {trained.steps:,} steps: run again to go on from here")
 
@@ -64,29 +65,37 @@ def train(container: Container, overrides: dict[str, str], source_dir: Path | No
 def resolve_run(overrides: dict[str, str], trace_path: Path | None) -> tuple[Preset, Trace | None]:
     """The preset that hyperparameters and a recorded load make, and the load.
 
-    With a trace the problem's load is its replay, so that ``load_values`` and the like can be set. Unless
-    ``fleet_throughput`` is given, a machine's throughput is chosen so that the 99.9th percentile of the training days
-    is 40 machines, and the value of a request so that a busy machine earns what it earns in the preset: the problem
-    keeps its scale whatever the trace's unit is.
+    A trace is the file ``trace_path``, which replaces the problem's own load (``load_values`` and the like then say how
+    it is read), or the one that the preset itself names. Unless ``fleet_throughput`` is given, a machine's throughput
+    is chosen so that the 99.9th percentile of the training days is 40 machines, and the value of a request so that a
+    busy machine earns what it earns in the preset: the problem keeps its scale whatever the trace's unit is.
 
     Raises:
         UserError: wrong hyperparameters, an unusable trace, or one for a preset that is not a scaling problem.
     """
-    if trace_path is None:
-        return resolve(load_preset(DEFAULT_PRESET), overrides), None
-    choice = {key: value for key, value in overrides.items() if key in ("preset", "environment_id", "reward")}
-    if resolve(load_preset(DEFAULT_PRESET), choice).problem() is None:
-        raise UserError("the environment is not a scaling problem: it takes no trace")
-    replay = {"load_kind": "trace", "load_path": json.dumps(str(trace_path))}
-    preset = resolve(load_preset(DEFAULT_PRESET), overrides | replay)
+    base = load_preset(DEFAULT_PRESET)
+    if trace_path is not None:
+        choice = {key: value for key, value in overrides.items() if key in ("preset", "environment_id", "reward")}
+        if resolve(base, choice).problem() is None:
+            raise UserError("the environment is not a scaling problem: it takes no trace")
+        overrides = overrides | {"load_kind": "trace", "load_path": json.dumps(str(trace_path))}
+    preset = resolve(base, overrides)
     problem = preset.problem()
-    assert problem is not None and isinstance(problem.load, TraceLoad)
-    trace = read_trace(trace_path, problem.fleet.step_seconds, problem.load.values)
-    return preset.with_problem(_fitted(problem, problem.load, trace, "fleet_throughput" not in overrides)), trace
+    if problem is None or not isinstance(problem.load, TraceLoad):
+        return preset, None
+    if problem.load.part != "train":
+        raise UserError(f"load_part: {problem.load.part!r} is not for training: the other days must stay unseen")
+    trace = read_trace(Path(problem.load.path), problem.fleet.step_seconds, problem.load.values)
+    data = preset.data()
+    data["environment"]["kwargs"] |= _fitted(problem, problem.load, trace, "fleet_throughput" not in overrides)
+    try:
+        return preset.with_data(data), trace
+    except PresetError as error:
+        raise UserError(f"{problem.load.path}: the load cannot be scaled to the fleet: {error}") from error
 
 
-def _fitted(problem: Problem, load: TraceLoad, trace: Trace, scale: bool) -> Problem:
-    """The problem with an episode that fits into the training days and, if wanted, a throughput that fits the load."""
+def _fitted(problem: Problem, load: TraceLoad, trace: Trace, scale: bool) -> dict[str, Any]:
+    """Settings that fit a trace: the episode into the training days and, if wanted, the throughput to the load."""
     train_days, _ = split_days(trace, load.train_share)
     day = problem.fleet.spec().steps_per_day
     fleet, economics = problem.fleet.model_dump(), problem.economics.model_dump()
@@ -97,8 +106,7 @@ def _fitted(problem: Problem, load: TraceLoad, trace: Trace, scale: bool) -> Pro
         fleet["throughput"] *= factor
     # Windows begin after the first day, which stands in for the days before the trace (``TraceProfile``).
     windows = (train_days - min(1, train_days - 1)) * day
-    episode = min(problem.episode_steps, max(2, windows // 2))
-    return Problem.parse(problem.model_dump() | {"fleet": fleet, "economics": economics, "episode_steps": episode})
+    return {"fleet": fleet, "economics": economics, "episode_steps": min(problem.episode_steps, max(2, windows // 2))}
 
 
 def _add_source(given: Path | None, default: Path) -> None:

@@ -24,6 +24,7 @@ class Summary:
         reward, cost: dollars in the block.
         violation_minutes: minutes whose share of failed requests exceeded the threshold.
         machine_hours: paid for in the block.
+        machines_ordered: machines added in the block, those included that were cancelled before they came.
         success_rate: share of the block's requests that succeeded.
     """
 
@@ -32,6 +33,7 @@ class Summary:
     cost: Doubles
     violation_minutes: Doubles
     machine_hours: Doubles
+    machines_ordered: Doubles
     success_rate: Doubles
 
     def per_day(self) -> dict[str, float]:
@@ -41,6 +43,7 @@ class Summary:
             "cost": float(self.cost.mean()) / self.days,
             "violation_minutes": float(self.violation_minutes.mean()) / self.days,
             "machine_hours": float(self.machine_hours.mean()) / self.days,
+            "machines_ordered": float(self.machines_ordered.mean()) / self.days,
             "success_rate": float(self.success_rate.mean()),
         }
 
@@ -68,11 +71,13 @@ def summarise(record: Record, block_steps: int | None = None) -> Summary:
         return np.asarray(whole.sum(axis=1, dtype=np.float64).T.ravel())
 
     billed = record.machines if record.problem.fleet.billing == "request" else record.active
+    changes = np.diff(record.machines, axis=0, prepend=record.machines[:1])
     return Summary(
         days=block_steps * record.problem.fleet.step_seconds / DAY_SECONDS,
         reward=total(record.reward),
         cost=total(record.cost),
         violation_minutes=total(record.violation) * minutes,
         machine_hours=total(billed) * minutes / 60.0,
+        machines_ordered=total(np.maximum(changes, 0.0)),
         success_rate=1.0 - total(record.failed) / np.maximum(total(record.load), 1e-12),
     )

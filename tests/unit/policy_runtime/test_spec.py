@@ -60,3 +60,9 @@ def test_history_covers_the_longest_lag_and_window(lags: list[int], windows: lis
 
 def test_an_integer_is_accepted_where_a_number_is_expected() -> None:
     assert FleetSpec.from_json({"throughput": 300}).throughput == 300.0
+
+
+def test_fitted_guardrails_leave_room_for_large_fleets_large_actions_and_long_steps() -> None:
+    assert GuardrailSpec.fitted(FleetSpec()) == GuardrailSpec()
+    large = GuardrailSpec.fitted(FleetSpec(max_machines=1200, step_seconds=300), (-150, 0, 30))
+    assert (large.max_step_up, large.max_step_down, large.stale_after_seconds) == (200, 150, 900.0)

@@ -15,7 +15,7 @@ from policy_runtime.spec import GuardrailSpec
 from training_src.benchmark.rollout import ActionController, BundleController, run
 from training_src.export import export_onnx, make_bundle
 from training_src.presets import Preset, load_preset, resolve
-from training_src.problem import Problem
+from training_src.problem import Problem, TraceLoad
 from training_src.toolkits.sb3 import Sb3Run
 from training_src.training_log import TrainingLog
 
@@ -123,11 +123,21 @@ def test_a_bundle_decides_on_a_plain_request(bundle: Bundle) -> None:
     assert record["policy"]["version"] == bundle.version
 
 
-def test_provenance_tells_where_a_policy_comes_from(preset: Preset, trained: Sb3Run, tmp_path: Path) -> None:
+def test_a_trace_is_known_by_name_and_content_and_not_by_its_place(
+    preset: Preset, trained: Sb3Run, tmp_path: Path
+) -> None:
     trace = tmp_path / "load.csv"
     trace.write_text("timestamp,value\n")
-    bundle = make_bundle(preset, trained.result(), trace)
+    problem = preset.problem()
+    assert problem is not None
+    replay = preset.with_problem(problem.model_copy(update={"load": TraceLoad(path=str(trace))}))
+    bundle = make_bundle(replay, trained.result())
     assert bundle.provenance["trace"] == {"name": "load.csv", "sha256": hashlib.sha256(trace.read_bytes()).hexdigest()}
+    assert str(tmp_path) not in bundle.files["preset.yaml"].decode()
+
+
+def test_provenance_tells_where_a_policy_comes_from(preset: Preset, trained: Sb3Run, tmp_path: Path) -> None:
+    bundle = make_bundle(preset, trained.result())
     assert (bundle.provenance["preset"], bundle.provenance["steps"], bundle.provenance["finished"]) == (
         "smoke",
         2048,

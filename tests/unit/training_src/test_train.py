@@ -60,6 +60,25 @@ def test_without_a_trace_the_preset_is_left_as_it_is() -> None:
     assert preset == CLASSIC and trace is None
 
 
+def test_a_trace_that_the_preset_names_is_fitted_like_that_of_the_channel(trace: Path) -> None:
+    hyperparameters = {"preset": "smoke", "load_kind": "trace", "load_path": str(trace)}
+    by_name, by_channel = resolve_run(hyperparameters, None), resolve_run({"preset": "smoke"}, trace)
+    assert by_name[0].problem() == by_channel[0].problem()
+    assert by_name[1] is not None and "1,440 rows" in str(by_name[1].report)
+
+
+def test_the_days_that_test_a_policy_do_not_train_it(trace: Path) -> None:
+    with pytest.raises(UserError, match="load_part: 'test' is not for training"):
+        resolve_run({"preset": "smoke", "load_part": "test"}, trace)
+
+
+def test_a_load_too_small_for_the_settings_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.csv"
+    path.write_text("timestamp,value\n" + "".join(f"{300 * i},{1e-14 * (2 + i % 2)}\n" for i in range(5 * 288)))
+    with pytest.raises(UserError, match=r"tiny.csv: the load cannot be scaled to the fleet: .*success_value"):
+        resolve_run({"preset": "smoke"}, path)
+
+
 def test_another_environment_takes_no_trace(trace: Path) -> None:
     with pytest.raises(UserError, match="takes no trace"):
         resolve_run({"environment_id": "CartPole-v1", "reward": "reward"}, trace)
