@@ -7,6 +7,7 @@ Docker. Everything is kept in one folder per preset and trace, so a second run r
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -33,6 +35,7 @@ from training_src.problem import Problem, TraceLoad
 from training_src.train import resolve_run
 
 DEFAULT_FOLDER = Path("build/demo")
+Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -79,15 +82,20 @@ def demonstrate(
     write_bundle(read_bundle(root / "model"), bundle)
 
     console.rule("Compare on held-out loads", align="left")
-    policy, rivals = compare(problem, preset.name, bundle, console)
-    console.print(report_table(policy, rivals))
-    console.print(verdict(policy, rivals, describe_loads(problem)))
-    picture = root / "load-and-capacity.png"
-    draw_comparison(picture, policy, rivals, root / "output" / "data" / "metrics.jsonl")
-    write_results(root / "comparison.json", policy, rivals)
+    picture, figures = root / "load-and-capacity.png", root / "comparison.json"
+    rows = earlier_rows(figures, bundle) if picture.exists() else None
+    if rows is None:
+        policy, rivals = compare(problem, preset.name, bundle, console)
+        draw_comparison(picture, policy, rivals, root / "output" / "data" / "metrics.jsonl")
+        rows = comparison_rows(policy, rivals)
+        figures.write_text(json.dumps({"bundle": _sha256(bundle), "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    else:
+        console.print(f"the same policy was compared before: {figures}")
+    console.print(report_table(rows))
+    console.print(verdict(rows, describe_loads(problem)))
 
     console.rule("Results", align="left")
-    console.print(f"picture   {picture}\nbundle    {bundle}\nfigures   {root / 'comparison.json'}")
+    console.print(f"picture   {picture}\nbundle    {bundle}\nfigures   {figures}")
     console.print(
         "\nNext: open the picture; try your own load (make demo TRACE=load.csv) or another preset "
         "(make demo PRESET=documented);\nread docs/04-training-code.md to see what the bundle holds, and "
@@ -145,36 +153,62 @@ def evaluation_problems(problem: Problem) -> tuple[Problem, Problem, range, int 
     return replay("tune"), replay("test"), range(1), problem.fleet.spec().steps_per_day
 
 
-def report_table(policy: Result, rivals: Sequence[Result]) -> Table:
-    """Everyone's figures for a day, best first, with the paired difference to the policy."""
+def comparison_rows(policy: Result, rivals: Sequence[Result]) -> list[Row]:
+    """Everyone's figures for a day, the policy's first, with the paired difference of the policy to each rival."""
+    rows = []
+    for result in (policy, *rivals):
+        row: Row = {
+            "name": result.contender.label,
+            "rule": result.contender.rule,
+            "parameters": dict(result.contender.parameters),
+            "blocks": len(result.summary.reward),
+            "per_day": result.summary.per_day(),
+        }
+        if result is not policy:
+            row["policy_earns_more_per_day"] = dataclasses.asdict(advantage(policy, result))
+        rows.append(row)
+    return rows
+
+
+def earlier_rows(path: Path, bundle: Path) -> list[Row] | None:
+    """The rows of an earlier comparison of the same bundle; None when there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    rows: list[Row] = content["rows"]
+    return rows if content["bundle"] == _sha256(bundle) else None
+
+
+def report_table(rows: Sequence[Row]) -> Table:
+    """Everyone's figures for a day, best first."""
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
     table.add_column("per day", no_wrap=True)
     for title in ("reward $", "cost $", "violation min", "machine-hours", "ordered", "policy is better by $ [95 %]"):
         table.add_column(title, justify="right")
-    for result in sorted((policy, *rivals), key=lambda result: -result.summary.per_day()["reward"]):
-        day = result.summary.per_day()
-        mine = result is policy
-        gain = "" if mine else "{0.mean:+,.0f} [{0.low:+,.0f}, {0.high:+,.0f}]".format(advantage(policy, result))
+    for row in sorted(rows, key=lambda row: -float(row["per_day"]["reward"])):
+        day, gain = row["per_day"], row.get("policy_earns_more_per_day")
+        mine = gain is None
         table.add_row(
-            f"learned policy: {result.contender.name}" if mine else result.contender.label,
+            f"learned policy: {row['name']}" if mine else row["name"],
             f"{day['reward']:,.0f}",
             f"{day['cost']:,.0f}",
             f"{day['violation_minutes']:.2f}",
             f"{day['machine_hours']:,.0f}",
             f"{day['machines_ordered']:,.0f}",
-            gain,
+            "" if gain is None else "{mean:+,.0f} [{low:+,.0f}, {high:+,.0f}]".format(**gain),
             style="bold cyan" if mine else None,
         )
     return table
 
 
-def verdict(policy: Result, rivals: Sequence[Result], loads: str) -> str:
+def verdict(rows: Sequence[Row], loads: str) -> str:
     """In words: whom the policy beats, and whom it does not."""
     groups: dict[str, list[str]] = {"beats": [], "loses to": [], "cannot be told apart from": []}
-    for rival in rivals:
-        interval = advantage(policy, rival)
-        verb = "beats" if interval.low > 0 else "loses to" if interval.high < 0 else "cannot be told apart from"
-        groups[verb].append(rival.contender.label)
+    for row in rows[1:]:
+        gain = row["policy_earns_more_per_day"]
+        verb = "beats" if gain["low"] > 0 else "loses to" if gain["high"] < 0 else "cannot be told apart from"
+        groups[verb].append(row["name"])
     lines = [f"\nOn {loads}, at 95 % confidence, the learned policy with its guardrails"]
     lines += [f"  {verb} {', '.join(names)}" for verb, names in groups.items() if names]
     return "\n".join(lines) + ".\nThe rules have no guardrails and the targets of the tuned ones come from a grid."
@@ -187,22 +221,8 @@ def describe_loads(problem: Problem) -> str:
     return f"{len(REPORTING_SEEDS)} held-out episodes"
 
 
-def write_results(path: Path, policy: Result, rivals: Sequence[Result]) -> None:
-    """Write the comparison as JSON."""
-    rows = []
-    for result in (policy, *rivals):
-        row: dict[str, object] = {
-            "name": result.contender.label,
-            "rule": result.contender.rule,
-            "parameters": dict(result.contender.parameters),
-            "blocks": len(result.summary.reward),
-            "per_day": result.summary.per_day(),
-        }
-        if result is not policy:
-            interval = advantage(policy, result)
-            row["policy_earns_more_per_day"] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-        rows.append(row)
-    path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @contextmanager
