@@ -164,7 +164,7 @@ class GuardrailSpec(Spec):
 
     max_step_up: int = bounded(20, low=1, high=1_000_000)
     max_step_down: int = bounded(10, low=1, high=1_000_000)
-    scale_in_hold: int = bounded(2, low=0, high=1440)
+    scale_in_hold: int = bounded(0, low=0, high=1440)
     stale_after_seconds: float = bounded(180.0, low=1.0, high=86_400.0)
     max_missing: int = bounded(3, low=0, high=1440)
     abnormal_drop: float = bounded(0.2, low=0.0, high=1.0)

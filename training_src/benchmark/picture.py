@@ -84,8 +84,13 @@ def _draw_learning(axes: Axes, training: Path) -> None:
     axes.set_title("learning curve (tuning loads, without guardrails)", loc="left", fontsize=11)
     lines = [json.loads(line) for line in training.read_text(encoding="utf-8").splitlines()]
     points = [(line["steps"] / 1e6, line["eval_reward_mean"]) for line in lines if "eval_reward_mean" in line]
+    # A second evaluation at the last step is that of the best policy with its head start for "keep".
+    exported = points.pop() if len(points) > 1 and points[-1][0] == points[-2][0] else None
     if points:
         axes.plot(*zip(*points, strict=True), "o-", color=POLICY, markersize=4)
+    if exported:
+        axes.plot(*exported, "*", color=POLICY, markersize=14, linestyle="none", label="as exported")
+        axes.legend(loc="lower right", frameon=False, fontsize=9)
     axes.set_xlabel("million environment steps")
     axes.set_ylabel("reward of an episode, $")
 

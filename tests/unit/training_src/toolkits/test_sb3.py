@@ -9,11 +9,14 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from training_src.benchmark.metrics import summarise
+from training_src.benchmark.rollout import TUNING_SEEDS, ActionController
+from training_src.benchmark.rollout import run as rollout
 from training_src.errors import UserError
 from training_src.presets import Preset, load_preset, resolve
 from training_src.presets.schema import MAX_SEED
 from training_src.toolkits import toolkit
-from training_src.toolkits.sb3 import Sb3Run, make_env
+from training_src.toolkits.sb3 import KEEP_MARGINS, Sb3Run, make_env
 from training_src.training_log import TrainingLog
 
 TINY = {
@@ -114,8 +117,15 @@ def test_the_best_evaluated_weights_are_the_result(tmp_path: Path) -> None:
     run.learn()
     result = run.result()
     assert len(seen) == 5 and [score for score, _ in seen] == sorted(score for score, _ in seen)
-    assert same(dict(result.module.state_dict()), seen[-1][1])
-    assert result.evaluation["eval_cost_mean"] == -seen[-1][0]
+    best = seen[-1][1]
+    bias = f"layers.{len(run.module().layers) - 1}.bias"
+    keep = load_preset("smoke").problem().action_steps.index(0)  # type: ignore[union-attr]
+    best[bias] = best[bias].clone()
+    best[bias][keep] += run.best["keep_margin"]  # type: ignore[index]
+    kept = dict(result.module.state_dict())
+    assert torch.allclose(kept.pop(bias), best.pop(bias))
+    assert same(kept, best)
+    assert result.evaluation["eval_cost_mean"] <= -seen[-1][0]
     assert (result.steps, result.finished, result.action_kind, result.action_size) == (320, True, "discrete", 6)
 
 
@@ -179,3 +189,30 @@ def test_spaces_that_are_not_supported_are_refused(kwargs: dict[str, object], me
 def test_an_unknown_toolkit_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown toolkit 'rllib', known: sb3"):
         toolkit("rllib")
+
+
+def test_keep_gets_the_head_start_that_costs_least(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    run.learn()
+    problem = run.preset.problem()
+    assert problem is not None and run.best is not None
+    chosen, keep = run.best["keep_margin"], problem.action_steps.index(0)
+    module = run.module()
+    bias = f"layers.{len(module.layers) - 1}.bias"
+
+    costs = {}
+    for margin in KEEP_MARGINS:
+        state = {name: value.clone() for name, value in run.best["policy"].items()}
+        state[bias][keep] += margin - chosen
+        module.load_state_dict(state)
+        record = rollout(problem, TUNING_SEEDS[:1], ActionController(module.act))
+        costs[margin] = float(summarise(record).cost.mean())
+
+    assert costs[chosen] == pytest.approx(min(costs.values()))
+    assert run.best["metrics"]["eval_cost_mean"] == pytest.approx(costs[chosen])
+
+
+def test_another_environment_has_no_action_to_prefer(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", tiny(environment_id="CartPole-v1", reward="reward"))
+    run.learn()
+    assert run.best is not None and run.best["keep_margin"] == 0.0
