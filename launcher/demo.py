@@ -171,13 +171,15 @@ def comparison_rows(policy: Result, rivals: Sequence[Result]) -> list[Row]:
 
 
 def earlier_rows(path: Path, bundle: Path) -> list[Row] | None:
-    """The rows of an earlier comparison of the same bundle; None when there is none."""
+    """The rows of an earlier comparison of the same bundle; None when there is none that can be used."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
+    if not isinstance(content, dict) or content.get("bundle") != _sha256(bundle):
+        return None
     rows: list[Row] = content["rows"]
-    return rows if content["bundle"] == _sha256(bundle) else None
+    return rows
 
 
 def report_table(rows: Sequence[Row]) -> Table:
