@@ -32,7 +32,7 @@ from training_src.envs.load import TraceProfile
 from training_src.envs.trace import read_trace
 from training_src.errors import UserError
 from training_src.problem import Problem, TraceLoad
-from training_src.train import resolve_run
+from training_src.train import assignment, resolve_run
 
 DEFAULT_FOLDER = Path("build/demo")
 Row = dict[str, Any]
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=110)
     try:
-        demonstrate(options.preset, options.trace, options.folder, dict(_pair(text) for text in options.set), console)
+        demonstrate(options.preset, options.trace, options.folder, dict(assignment(text) for text in options.set), console)
     except (UserError, BundleError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
@@ -238,13 +238,6 @@ def _progress(console: Console, title: str) -> Iterator[Callable[[int, int], Non
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise UserError(f"--set {text!r}: expected NAME=VALUE")
-    return key, value
 
 
 def _parser() -> argparse.ArgumentParser:

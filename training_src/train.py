@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     container = Container(options.root)
     with container.reporting_failures():
-        overrides = container.hyperparameters() | dict(_assignment(text) for text in options.set)
+        overrides = container.hyperparameters() | dict(assignment(text) for text in options.set)
         train(container, overrides, options.source_dir)
 
 
@@ -118,7 +118,8 @@ def _add_source(given: Path | None, default: Path) -> None:
         sys.path.insert(0, str(folder.resolve()))
 
 
-def _assignment(text: str) -> tuple[str, str]:
+def assignment(text: str) -> tuple[str, str]:
+    """Split a command line's ``NAME=VALUE``; raises ``UserError`` when it is not one."""
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise UserError(f"--set {text!r}: expected NAME=VALUE")
