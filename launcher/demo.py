@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=110)
     try:
-        demonstrate(options.preset, options.trace, options.folder, dict(assignment(text) for text in options.set), console)
+        overrides = dict(assignment(text) for text in options.set)
+        demonstrate(options.preset, options.trace, options.folder, overrides, console)
     except (UserError, BundleError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
