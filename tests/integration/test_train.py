@@ -153,7 +153,7 @@ def test_each_metric_of_the_preset_is_found_in_the_output(whole: tuple[Path, str
     best = min(value for name, value in found if name == "eval_cost_mean")
     assert last["eval_best_cost"] == best == read_bundle(root / "model").provenance["evaluation"]["eval_cost_mean"]
     kept = [json.loads(line) for line in (root / "output" / "data" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["steps"] for line in kept if "eval_cost_mean" in line] == [2048, 4096, 6144]
+    assert [line["steps"] for line in kept if "eval_cost_mean" in line] == [2048, 4096, 6144, 6144]
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(whole: tuple[Path, str], tmp_path: Path) -> None:
