@@ -1,8 +1,8 @@
 """Rule-based scalers: what a fleet has without learning, as rivals, as a fallback and as the built-in policy.
 
-A rule sees ``n`` independent fleets at once (``Fleets``), so that many parameter values or seeds are tried in one pass;
-an endpoint's decision is ``n = 1``. A rule keeps no state of its own: ``desired`` takes the state and returns the next
-one, arrays whose first axis is the fleet.
+A rule sees ``n`` independent fleets at once (``Fleets``), each with a setting of its own if wanted (``make_rules``), so
+that many settings and loads are tried in one pass; an endpoint's decision is ``n = 1``. A rule keeps no state of its
+own: ``desired`` takes the state and returns the next one, arrays whose first axis is the fleet.
 
 The metric of all rules is the load per active machine as a share of its throughput, as ``ALBRequestCountPerTarget`` or
 a requests-per-pod metric has it: it is not capped at 100 % like a processor's utilisation. One step is taken as one
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -52,49 +52,115 @@ class Rule(ABC):
     Attributes:
         name: the rule's name in presets and bundles.
         parameters_type: its parameters; the bounds are in the fields' metadata.
+        expected_from: names of the parameters that ``expected`` depends on.
         seasonal: names of the seasonal values that it reads.
         memory: earlier steps that its state remembers; replaying so many from the initial state restores the state.
     """
 
     name: ClassVar[str]
     parameters_type: ClassVar[type[Spec]]
+    expected_from: ClassVar[tuple[str, ...]] = ()
     seasonal: tuple[str, ...] = ()
     memory: int = 0
 
-    def __init__(self, fleet: FleetSpec, /, **parameters: Any) -> None:
-        self.fleet = fleet
+    def __init__(self, fleet: FleetSpec, settings: Sequence[Spec]) -> None:
+        """Make the rule; ``settings`` are ``parameters_type``: one for all fleets, or one for each."""
+        self._throughput = fleet.throughput
+        self._min, self._max = float(fleet.min_machines), float(fleet.max_machines)
 
     def initial_state(self, n: int) -> dict[str, Doubles]:
         """The state before the first step of ``n`` fleets."""
         return {}
 
-    def desired(self, fleets: Fleets, state: State) -> tuple[Doubles, State]:
+    def expected(self, seasonal: Mapping[str, Array]) -> Doubles:
+        """The load that the seasonal values make the rule expect, requests per step; 0 or NaN where nothing is known.
+
+        It depends on nothing else, so that it can be computed for many steps at once, ahead of ``desired``.
+
+        Args:
+            seasonal: what ``self.seasonal`` names, arrays of shape ``(n,)``.
+        """
+        return _NOTHING
+
+    def desired(self, fleets: Fleets, state: State, expected: Doubles | None = None) -> tuple[Doubles, State]:
         """The wanted sizes (active + pending), whole numbers within the fleet's limits, and the next state.
 
         Args:
             fleets: ``n`` fleets before a step.
             state: from ``initial_state(n)`` or the previous step; it is not changed.
+            expected: ``self.expected(fleets.seasonal)`` where it has been computed ahead.
         """
-        wanted, state = self._wanted(fleets, state)
-        return np.minimum(np.maximum(wanted, self.fleet.min_machines), self.fleet.max_machines), state
+        if expected is None:
+            expected = self.expected(fleets.seasonal)
+        wanted, state = self._wanted(fleets, expected, state)
+        return np.minimum(np.maximum(wanted, self._min), self._max), state
 
     @abstractmethod
-    def _wanted(self, fleets: Fleets, state: State) -> tuple[Doubles, State]:
+    def _wanted(self, fleets: Fleets, expected: Doubles, state: State) -> tuple[Doubles, State]:
         """``desired`` before the fleet's limits."""
 
-    def _need(self, load: Array, target: float) -> Doubles:
-        """Machines that serve ``load`` at a utilisation of ``target``, not rounded up, less ``_ROUNDING``."""
-        need: Doubles = np.multiply(load, 1.0 / (target * self.fleet.throughput), dtype=np.float64)
-        need -= _ROUNDING
-        return need
+    def _machines_per_request(self, target: Doubles | float) -> Doubles:
+        """Machines that a request per step needs at a utilisation of ``target``."""
+        return np.asarray(1.0 / (target * self._throughput))
 
 
-def _push(history: Doubles, value: Doubles) -> Doubles:
-    """The last values of each fleet, shape ``(n, length)``, with ``value`` of shape ``(n,)`` as the newest."""
-    result = np.empty_like(history)
-    result[:, :-1] = history[:, 1:]
-    result[:, -1] = value
-    return result
+_NOTHING = np.zeros(1)
+
+
+def _need(load: Array, machines_per_request: Doubles) -> Doubles:
+    """Machines that ``load`` needs, not rounded up, less ``_ROUNDING``."""
+    need: Doubles = np.multiply(load, machines_per_request, dtype=np.float64)
+    need -= _ROUNDING
+    return need
+
+
+def _column(settings: Sequence[Spec], name: str) -> Doubles:
+    """A parameter's value in each of the settings, shape ``(1,)`` or ``(n,)``."""
+    return np.array([getattr(one, name) for one in settings], np.float64)
+
+
+class _TrailingMaximum:
+    """The largest of the last values of each fleet, which are at least 0, in a window of each setting's own length."""
+
+    def __init__(self, lengths: Doubles) -> None:
+        self.length = int(lengths.max())
+        self._unused = self.length - lengths.astype(np.intp)
+        shorter = np.flatnonzero(self._unused)
+        self._left = (shorter, self._unused[shorter] - 1) if len(shorter) else None
+
+    def initial(self, n: int, value: float) -> Doubles:
+        """Windows full of ``value``, shape ``(n, length)``; 0 before the beginning of a shorter one."""
+        # Values of one age lie side by side, so that pushing and reducing run over contiguous fleets.
+        history = np.full((n, self.length), value, order="F")
+        if self._left is not None:
+            history[np.arange(self.length) < self._unused[:, None]] = 0.0
+        return history
+
+    def push(self, history: Doubles, value: Doubles) -> tuple[Doubles, Doubles]:
+        """The maxima of the windows with ``value`` as the newest, shape ``(n,)``, and those windows."""
+        result = np.empty_like(history)
+        result[:, :-1] = history[:, 1:]
+        if self._left is not None:
+            result[self._left] = 0.0
+        result[:, -1] = value
+        return result.max(axis=1), result
+
+
+class _EarlierDays:
+    """A seasonal value of as many of the last days as each setting looks at."""
+
+    def __init__(self, days: Doubles, statistic: str) -> None:
+        count = int(days.max())
+        self.names = tuple(f"day{day}_{statistic}" for day in range(1, count + 1))
+        beyond = np.arange(1, count + 1)[:, None] > days
+        self._beyond = beyond if beyond.any() else None
+
+    def read(self, seasonal: Mapping[str, Array]) -> Doubles:
+        """A new array of shape ``(days, n)``; NaN = unknown, or further back than a setting looks."""
+        values = np.array([seasonal[name] for name in self.names], np.float64)
+        if self._beyond is not None:
+            values[self._beyond] = np.nan
+        return values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,12 +180,12 @@ class Static(Rule):
     name = "static"
     parameters_type = StaticParameters
 
-    def __init__(self, fleet: FleetSpec, /, **parameters: Any) -> None:
-        super().__init__(fleet)
-        self.parameters = StaticParameters.from_json(parameters)
+    def __init__(self, fleet: FleetSpec, settings: Sequence[Spec]) -> None:
+        super().__init__(fleet, settings)
+        self._machines = _column(settings, "machines")
 
-    def _wanted(self, fleets: Fleets, state: State) -> tuple[Doubles, State]:
-        return np.full(len(fleets.load), float(self.parameters.machines)), state
+    def _wanted(self, fleets: Fleets, expected: Doubles, state: State) -> tuple[Doubles, State]:
+        return np.zeros(len(fleets.load)) + self._machines, state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,24 +224,26 @@ class TargetTracking(Rule):
     name = "target_tracking"
     parameters_type = TargetTrackingParameters
 
-    def __init__(self, fleet: FleetSpec, /, **parameters: Any) -> None:
-        super().__init__(fleet)
-        self.parameters = TargetTrackingParameters.from_json(parameters)
-        self.memory = max(self.parameters.out_periods, self.parameters.in_periods) - 1
+    def __init__(self, fleet: FleetSpec, settings: Sequence[Spec]) -> None:
+        super().__init__(fleet, settings)
+        self._per_request = self._machines_per_request(_column(settings, "target"))
+        self._low_ratio = _column(settings, "low_ratio")
+        self._out_periods, self._in_periods = _column(settings, "out_periods"), _column(settings, "in_periods")
+        self.memory = int(max(self._out_periods.max(), self._in_periods.max())) - 1
 
     def initial_state(self, n: int) -> dict[str, Doubles]:
         """Steps for which each alarm's condition has held."""
         return {"above": np.zeros(n), "below": np.zeros(n)}
 
-    def _wanted(self, fleets: Fleets, state: State) -> tuple[Doubles, State]:
-        p, active = self.parameters, fleets.active
-        total = np.add(active, fleets.pending, dtype=np.float64)
-        need = self._need(fleets.load, p.target)
-        above = np.minimum(state["above"] + 1.0, p.out_periods) * (need > active)
-        below = np.minimum(state["below"] + 1.0, p.in_periods) * (need < p.low_ratio * active - 2 * _ROUNDING)
+    def _wanted(self, fleets: Fleets, expected: Doubles, state: State) -> tuple[Doubles, State]:
+        active = np.asarray(fleets.active, np.float64)
+        total = active + fleets.pending
+        need = _need(fleets.load, self._per_request)
+        above = np.minimum(state["above"] + 1.0, self._out_periods) * (need > active)
+        below = np.minimum(state["below"] + 1.0, self._in_periods) * (need < self._low_ratio * active - 2 * _ROUNDING)
         size = np.ceil(need)
-        wanted = np.where(above >= p.out_periods, np.maximum(total, size), total)
-        scale_in = (below >= p.in_periods) & (fleets.pending == 0)
+        wanted = np.where(above >= self._out_periods, np.maximum(total, size), total)
+        scale_in = (below >= self._in_periods) & (total == active)
         return np.where(scale_in, size, wanted), {"above": above, "below": below}
 
 
@@ -225,29 +293,34 @@ class StepScaling(Rule):
     name = "step_scaling"
     parameters_type = StepScalingParameters
 
-    def __init__(self, fleet: FleetSpec, /, **parameters: Any) -> None:
-        super().__init__(fleet)
-        self.parameters = StepScalingParameters.from_json(parameters)
-        self.memory = max(self.parameters.out_periods, self.parameters.in_periods) - 1
+    def __init__(self, fleet: FleetSpec, settings: Sequence[Spec]) -> None:
+        super().__init__(fleet, settings)
+        self._per_request = self._machines_per_request(1.0)
+        high, low = _column(settings, "high"), _column(settings, "low")
+        self._high, self._higher, self._highest = high, high + 0.10, high + 0.25
+        self._low, self._lower = low, low - 0.10
+        self._out_share, self._in_share = _column(settings, "out_percent") / 100, _column(settings, "in_percent") / 100
+        self._out_periods, self._in_periods = _column(settings, "out_periods"), _column(settings, "in_periods")
+        self.memory = int(max(self._out_periods.max(), self._in_periods.max())) - 1
 
     def initial_state(self, n: int) -> dict[str, Doubles]:
         """Steps for which each alarm's condition has held."""
         return {"above": np.zeros(n), "below": np.zeros(n)}
 
-    def _wanted(self, fleets: Fleets, state: State) -> tuple[Doubles, State]:
-        p, active = self.parameters, fleets.active
-        total = np.add(active, fleets.pending, dtype=np.float64)
-        busy = self._need(fleets.load, 1.0)  # machines' worth of load, a rounding error low
+    def _wanted(self, fleets: Fleets, expected: Doubles, state: State) -> tuple[Doubles, State]:
+        active = np.asarray(fleets.active, np.float64)
+        total = active + fleets.pending
+        busy = _need(fleets.load, self._per_request)  # machines' worth of load, a rounding error low
         least = busy + 2 * _ROUNDING
-        high, low = least >= p.high * active, busy <= p.low * active
-        above = np.minimum(state["above"] + 1.0, p.out_periods) * (high & (busy > 0))
-        below = np.minimum(state["below"] + 1.0, p.in_periods) * low
-        steps_out = 1.0 + (least >= (p.high + 0.10) * active) + (least >= (p.high + 0.25) * active)
-        steps_in = 1.0 + (busy <= (p.low - 0.10) * active)
-        grow = np.maximum(np.floor(active * (p.out_percent / 100) * steps_out + _ROUNDING), 1.0)
-        shrink = np.maximum(np.floor(active * (p.in_percent / 100) * steps_in + _ROUNDING), 1.0)
-        wanted = np.where(above >= p.out_periods, np.maximum(total, active + grow), total)
-        scale_in = (below >= p.in_periods) & (fleets.pending == 0)
+        high, low = least >= self._high * active, busy <= self._low * active
+        above = np.minimum(state["above"] + 1.0, self._out_periods) * (high & (busy > 0))
+        below = np.minimum(state["below"] + 1.0, self._in_periods) * low
+        steps_out = 1.0 + (least >= self._higher * active) + (least >= self._highest * active)
+        steps_in = 1.0 + (busy <= self._lower * active)
+        grow = np.maximum(np.floor(active * self._out_share * steps_out + _ROUNDING), 1.0)
+        shrink = np.maximum(np.floor(active * self._in_share * steps_in + _ROUNDING), 1.0)
+        wanted = np.where(above >= self._out_periods, np.maximum(total, active + grow), total)
+        scale_in = (below >= self._in_periods) & (total == active)
         return np.where(scale_in, active - shrink, wanted), {"above": above, "below": below}
 
 
@@ -286,25 +359,28 @@ class KubernetesHpa(Rule):
     name = "kubernetes_hpa"
     parameters_type = KubernetesHpaParameters
 
-    def __init__(self, fleet: FleetSpec, /, **parameters: Any) -> None:
-        super().__init__(fleet)
-        self.parameters = KubernetesHpaParameters.from_json(parameters)
-        self.memory = self.parameters.stabilization - 1
+    def __init__(self, fleet: FleetSpec, settings: Sequence[Spec]) -> None:
+        super().__init__(fleet, settings)
+        self._per_request = self._machines_per_request(_column(settings, "target"))
+        tolerance = _column(settings, "tolerance")
+        self._up, self._down = 1.0 + tolerance, 1.0 - tolerance
+        self._window = _TrailingMaximum(_column(settings, "stabilization"))
+        self.memory = self._window.length - 1
         # max(2 x, x + 4) once, then doubling: from 4 pods on, doubling is the larger of the two.
         self._growth = 2.0 ** (max(fleet.step_seconds // 15, 1) - 1)
 
     def initial_state(self, n: int) -> dict[str, Doubles]:
         """Recommendations of the last steps, oldest first; the largest possible ones hold the size at the start."""
-        return {"recommended": np.full((n, self.parameters.stabilization), float(self.fleet.max_machines))}
+        return {"recommended": self._window.initial(n, self._max)}
 
-    def _wanted(self, fleets: Fleets, state: State) -> tuple[Doubles, State]:
-        p, active = self.parameters, fleets.active
-        total = np.add(active, fleets.pending, dtype=np.float64)
-        need = self._need(fleets.load, p.target)
-        change = (need > (1.0 + p.tolerance) * total) | (need < (1.0 - p.tolerance) * active - 2 * _ROUNDING)
+    def _wanted(self, fleets: Fleets, expected: Doubles, state: State) -> tuple[Doubles, State]:
+        active = np.asarray(fleets.active, np.float64)
+        total = active + fleets.pending
+        need = _need(fleets.load, self._per_request)
+        change = (need > self._up * total) | (need < self._down * active - 2 * _ROUNDING)
         recommendation = np.where(change, np.ceil(need), total)
-        recommended = _push(state["recommended"], recommendation)
-        size = np.maximum(recommendation, np.minimum(total, recommended.max(axis=1)))
+        highest, recommended = self._window.push(state["recommended"], recommendation)
+        size = np.maximum(recommendation, np.minimum(total, highest))
         limit = np.maximum(2.0 * total, total + 4.0) * self._growth
         return np.minimum(size, limit), {"recommended": recommended}
 
@@ -338,29 +414,32 @@ class Predictive(Rule):
 
     name = "predictive"
     parameters_type = PredictiveParameters
+    expected_from = ("days", "buffer")
 
-    def __init__(self, fleet: FleetSpec, /, **parameters: Any) -> None:
-        super().__init__(fleet)
-        self.parameters = PredictiveParameters.from_json(parameters)
-        self.seasonal = tuple(f"day{day}_hour" for day in range(1, self.parameters.days + 1))
-        dynamic = {field.name: getattr(self.parameters, field.name) for field in _TRACKING_FIELDS}
-        self._dynamic = TargetTracking(fleet, **dynamic)
-        self.memory = self._dynamic.memory
+    def __init__(self, fleet: FleetSpec, settings: Sequence[Spec]) -> None:
+        super().__init__(fleet, settings)
+        self._per_request = self._machines_per_request(_column(settings, "target"))
+        self._hours = _EarlierDays(_column(settings, "days"), "hour")
+        self._margin = 1.0 + _column(settings, "buffer")
+        self._dynamic = TargetTracking(fleet, settings)
+        self.seasonal, self.memory = self._hours.names, self._dynamic.memory
 
     def initial_state(self, n: int) -> dict[str, Doubles]:
         """Target tracking's state."""
         return self._dynamic.initial_state(n)
 
-    def _wanted(self, fleets: Fleets, state: State) -> tuple[Doubles, State]:
-        wanted, state = self._dynamic._wanted(fleets, state)
-        hours = np.array([fleets.seasonal[name] for name in self.seasonal], np.float64)
+    def expected(self, seasonal: Mapping[str, Array]) -> Doubles:
+        """The forecast with its buffer; 0 where no day is known."""
+        hours = self._hours.read(seasonal)
         known = hours == hours
-        total = hours.sum(axis=0, where=known)
-        forecast = total / np.maximum(known.sum(axis=0), 1) * (1.0 + self.parameters.buffer)
-        return np.maximum(wanted, np.ceil(self._need(forecast, self.parameters.target))), state
+        # Added day by day: a plain sum's order, and so its last bit, depends on the number of days and fleets.
+        total = np.add.accumulate(np.where(known, hours, 0.0), axis=0)[-1]
+        forecast: Doubles = total / np.maximum(known.sum(axis=0), 1)
+        return forecast * self._margin
 
-
-_TRACKING_FIELDS = dataclasses.fields(TargetTrackingParameters)
+    def _wanted(self, fleets: Fleets, expected: Doubles, state: State) -> tuple[Doubles, State]:
+        wanted, state = self._dynamic._wanted(fleets, expected, state)
+        return np.maximum(wanted, np.ceil(_need(expected, self._per_request))), state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -392,41 +471,52 @@ class Hybrid(Rule):
 
     name = "hybrid"
     parameters_type = HybridParameters
+    expected_from = ("days", "quantile")
 
-    def __init__(self, fleet: FleetSpec, /, **parameters: Any) -> None:
-        super().__init__(fleet)
-        self.parameters = HybridParameters.from_json(parameters)
-        self.seasonal = tuple(f"day{day}_max" for day in range(1, self.parameters.days + 1))
-        self.memory = self.parameters.hold - 1
+    def __init__(self, fleet: FleetSpec, settings: Sequence[Spec]) -> None:
+        super().__init__(fleet, settings)
+        self._per_request = self._machines_per_request(_column(settings, "target"))
+        self._days = _EarlierDays(_column(settings, "days"), "max")
+        self._quantile = _column(settings, "quantile")
+        self._window = _TrailingMaximum(_column(settings, "hold"))
+        self.seasonal, self.memory = self._days.names, self._window.length - 1
 
     def initial_state(self, n: int) -> dict[str, Doubles]:
         """Sizes wanted in the last steps, oldest first."""
-        return {"wanted": np.zeros((n, self.parameters.hold))}
+        return {"wanted": self._window.initial(n, 0.0)}
 
-    def _wanted(self, fleets: Fleets, state: State) -> tuple[Doubles, State]:
-        p = self.parameters
-        days = np.array([fleets.seasonal[name] for name in self.seasonal], np.float64)
-        load = np.fmax(_known_quantile(days, p.quantile), fleets.load)
-        wanted = _push(state["wanted"], np.maximum(np.ceil(self._need(load, p.target)), 0.0))
-        return wanted.max(axis=1), {"wanted": wanted}
+    def expected(self, seasonal: Mapping[str, Array]) -> Doubles:
+        """The quantile of the known days; NaN where no day is known."""
+        return _known_quantile(self._days.read(seasonal), self._quantile)
+
+    def _wanted(self, fleets: Fleets, expected: Doubles, state: State) -> tuple[Doubles, State]:
+        need = _need(np.fmax(expected, fleets.load), self._per_request)
+        largest, wanted = self._window.push(state["wanted"], np.maximum(np.ceil(need), 0.0))
+        return largest, {"wanted": wanted}
 
 
-def _known_quantile(values: Doubles, quantile: float) -> Doubles:
-    """``numpy.nanquantile`` along the first axis of a small ``(days, n)`` array, without its cost; sorts in place."""
+def _known_quantile(values: Doubles, quantile: Doubles) -> Doubles:
+    """``numpy.nanquantile`` along the first axis of a small ``(days, n)`` array, without its cost; sorts in place.
+
+    Args:
+        values: shape ``(days, n)``; NaN = unknown.
+        quantile: shape ``(1,)`` or ``(n,)``.
+    """
     values.sort(axis=0)  # NaN last
     last = len(values) - 1
     lower: Doubles
     upper: Doubles
     share: Doubles | float
-    if np.isnan(values[last]).any():
-        last_known = np.maximum((values == values).sum(axis=0) - 1, 0)
-        position = quantile * last_known
-        row = position.astype(np.intp)
-        column = np.arange(values.shape[1])
-        lower, upper, share = values[row, column], values[np.minimum(row + 1, last_known), column], position - row
+    if len(quantile) == 1 and not np.isnan(values[last]).any():
+        position = float(quantile[0]) * last
+        first = int(position)
+        lower, upper, share = values[first], values[min(first + 1, last)], position - first
     else:
-        first = int(quantile * last)
-        lower, upper, share = values[first], values[min(first + 1, last)], quantile * last - first
+        last_known = np.maximum((values == values).sum(axis=0) - 1, 0)
+        positions = quantile * last_known
+        row = positions.astype(np.intp)
+        column = np.arange(values.shape[1])
+        lower, upper, share = values[row, column], values[np.minimum(row + 1, last_known), column], positions - row
     return lower + share * (upper - lower)
 
 
@@ -436,11 +526,19 @@ RULES: dict[str, type[Rule]] = {
 
 
 def make_rule(name: str, parameters: Mapping[str, Any], fleet: FleetSpec) -> Rule:
-    """The rule ``name`` for a fleet.
+    """The rule ``name`` with one setting for all fleets; raises as ``make_rules`` does."""
+    return make_rules(name, [parameters], fleet)
+
+
+def make_rules(name: str, settings: Sequence[Mapping[str, Any]], fleet: FleetSpec) -> Rule:
+    """The rule ``name`` with a setting for each fleet, in order; a fleet fares as it would with ``make_rule``.
 
     Raises:
-        ValueError: the rule or a parameter is unknown, of a wrong type, or out of range.
+        ValueError: the rule or a parameter is unknown, of a wrong type, or out of range; there is no setting.
     """
     if name not in RULES:
         raise ValueError(f"unknown rule {name!r}, known: {', '.join(RULES)}")
-    return RULES[name](fleet, **parameters)
+    if not settings:
+        raise ValueError(f"rule {name!r}: no setting")
+    rule = RULES[name]
+    return rule(fleet, [rule.parameters_type.from_json(parameters) for parameters in settings])
