@@ -21,6 +21,7 @@ __all__ = [
     "Setting",
     "Sweep",
     "load_preset",
+    "parse_preset",
     "preset_names",
     "resolve",
 ]
@@ -54,18 +55,27 @@ def load_preset(name_or_path: str | Path) -> Preset:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise PresetError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse_preset(content, str(path))
+
+
+def parse_preset(content: bytes, source: str) -> Preset:
+    """Read a preset from YAML; ``source`` names it in messages.
+
+    Raises:
+        PresetError: it is not valid; one line for each problem.
+    """
     if len(content) > MAX_BYTES:
-        raise PresetError(f"{path}: larger than {MAX_BYTES} bytes")
+        raise PresetError(f"{source}: larger than {MAX_BYTES} bytes")
     try:
         data = yaml.safe_load(content)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PresetError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+        raise PresetError(f"{source}: is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
-        raise PresetError(f"{path}: expected a mapping, got {type(data).__name__}")
+        raise PresetError(f"{source}: expected a mapping, got {type(data).__name__}")
     try:
         return Preset.parse(data)
     except PresetError as error:
-        raise PresetError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+        raise PresetError("\n".join(f"{source}: {line}" for line in str(error).splitlines())) from None
 
 
 def resolve(preset: Preset, overrides: Mapping[str, str]) -> Preset:
