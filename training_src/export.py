@@ -120,6 +120,7 @@ def _provenance(preset: Preset, trained: TrainedPolicy) -> dict[str, Any]:
         "steps": trained.steps,
         "finished": trained.finished,
         "evaluation": dict(trained.evaluation),
+        "learning_curve": [list(point) for point in trained.learning_curve],
         "code_version": training_src.__version__,
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},

@@ -25,6 +25,7 @@ class TrainedPolicy:
         steps: environment steps done.
         finished: False when training was stopped before its budget was spent.
         evaluation: metrics of the weights that were kept, by name.
+        learning_curve: environment steps and mean reward of each evaluation during training.
     """
 
     module: nn.Module
@@ -34,6 +35,7 @@ class TrainedPolicy:
     steps: int
     finished: bool
     evaluation: Mapping[str, float]
+    learning_curve: tuple[tuple[int, float], ...] = ()
 
 
 class Toolkit(Protocol):

@@ -114,6 +114,7 @@ class Sb3Run:
         self.average = self._weights()
         self.averaged_at = 0
         self.best: dict[str, Any] | None = None
+        self.learning_curve: list[tuple[int, float]] = []
         self.last_evaluation = 0
         self.last_checkpoint = 0
         content = load_checkpoint(checkpoints, log.note)
@@ -175,6 +176,7 @@ class Sb3Run:
             score = -metrics["eval_cost_mean"]
         if self.best is None or score > self.best["score"]:
             self.best = {"score": score, "metrics": dict(metrics), "policy": policy.state_dict()}
+        self.learning_curve.append((self.model.num_timesteps, metrics["eval_reward_mean"]))
         if problem is not None:
             metrics["eval_best_cost"] = -self.best["score"]
         self.log.metrics(self.model.num_timesteps, metrics)
@@ -210,7 +212,7 @@ class Sb3Run:
         return {
             "eval_reward_mean": float(summary.reward.mean()),
             "eval_cost_mean": float(summary.cost.mean()),
-            "eval_violation_minutes_per_day": summary.per_day()["violation_minutes"],
+            "eval_violation_minutes_per_day": summary.per_day().violation_minutes,
             "eval_machine_hours": float(summary.machine_hours.mean()),
             "eval_success_rate": float(summary.success_rate.mean()),
         }
@@ -255,6 +257,7 @@ class Sb3Run:
             steps=self.model.num_timesteps,
             finished=self.finished,
             evaluation=self.best["metrics"],
+            learning_curve=tuple(self.learning_curve),
         )
 
     def save(self) -> None:
@@ -281,6 +284,7 @@ class Sb3Run:
             "average": self.average,
             "averaged_at": self.averaged_at,
             "best": self.best,
+            "learning_curve": json.dumps(self.learning_curve),
             "last_evaluation": self.last_evaluation,
         }
         save_checkpoint(self.checkpoints, self.model.num_timesteps, content)
@@ -301,6 +305,7 @@ class Sb3Run:
         self.average = {name: value.to(model.device) for name, value in content["average"].items()}
         self.averaged_at = content["averaged_at"]
         self.best, self.last_evaluation = content["best"], content["last_evaluation"]
+        self.learning_curve = [(steps, reward) for steps, reward in json.loads(content.get("learning_curve", "[]"))]
         _restore_normalisation(self.env, content["normalisation"])
         if content["environment"] is None:
             model._last_obs = self.env.reset()

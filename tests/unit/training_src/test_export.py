@@ -92,8 +92,8 @@ def test_a_bundle_is_written_read_and_decides_as_the_policy_did_in_training(
     )
     np.testing.assert_array_equal(deployed.machines, learned.machines)
     assert len(np.unique(learned.machines)) > 1
-    for records in controller.records:
-        assert not any(record["fallback"] for record in records)
+    for decisions in controller.decisions:
+        assert not any(decision.fallback for decision in decisions)
 
 
 def test_guardrails_leave_room_for_the_actions_and_for_long_steps(preset: Preset, trained: Sb3Run) -> None:
