@@ -20,7 +20,7 @@ NODE := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench synth clean
+.PHONY: help demo test check bench synth clean browser
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -28,7 +28,7 @@ help: ## list these targets
 demo: $(TRAINING) ## train a policy, compare it with rules, write a report (TRACE=path.csv for your own load, PRESET=name)
 	$(BIN)/python -m launcher.demo $(if $(PRESET),--preset "$(PRESET)") $(if $(TRACE),--trace "$(TRACE)")
 
-test: check $(NODE) ## set up everything, then check, unit tests, infrastructure tests, integration tests
+test: check $(NODE) browser ## set up everything, then check, unit tests, infrastructure tests, integration tests
 	$(BIN)/python -m pytest -n 2 tests/unit tests/infrastructure
 	$(BIN)/python -m pytest tests/integration
 
@@ -48,6 +48,15 @@ synth: $(STACKS) $(NODE) ## make the CloudFormation templates of dev and prod in
 		PATH="$(CURDIR)/$(BIN):$(CURDIR)/node_modules/.bin:$$PATH" CDK_DISABLE_CLI_TELEMETRY=true \
 			cdk synth --quiet --no-notices --context env=$$env --output build/cdk/$$env || exit 1; \
 	done
+
+# The report's tests open it in a real browser; without one they are skipped, in continuous integration they fail.
+browser:
+	@for name in "$$CHROMIUM" chromium chromium-browser google-chrome; do command -v "$$name" >/dev/null && exit; done; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "Installing Chromium for the report's tests"; \
+			apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null && exit; \
+		fi; \
+		echo "No Chromium for the report's tests: install it (Debian: apt-get install chromium) or set CHROMIUM" >&2
 
 clean: ## remove what was built, keep .venv and node_modules
 	rm -rf build cdk.out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -51,6 +51,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("eval_machine_hours", "machine-hours", "mean machine-hours paid for in an evaluation episode"),
     Metric("eval_success_rate", "share", "share of the evaluation episodes' requests that succeed, 0 to 1"),
     Metric("eval_best_cost", "dollars", "lowest eval_cost_mean so far: that of the policy which is kept"),
+    Metric("eval_cost_to_optimum", "1", "cost of the evaluation episodes as a multiple of the clairvoyant optimum's"),
+    Metric("eval_gain_over_best_rule", "dollars/day", "reward a day above that of the rule that costs least"),
+    Metric("eval_gain_over_best_rule_low", "dollars/day", "lower bound of eval_gain_over_best_rule at 95 % confidence"),
+    Metric("eval_gain_over_incumbent", "dollars/day", "reward a day above that of the policy that serves now"),
+    Metric("eval_gain_over_incumbent_low", "dollars/day", "lower bound of eval_gain_over_incumbent at 95 % confidence"),
 )
 
 _PATTERNS = {metric.name: re.compile(metric.regex) for metric in METRICS}

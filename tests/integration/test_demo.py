@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from policy_runtime import Policy, read_bundle
+from training_src.benchmark.document import Document
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(300)
@@ -25,18 +25,20 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250)
 
 
-def test_the_demo_trains_compares_draws_and_is_quick_to_repeat(tmp_path: Path) -> None:
+def test_the_demo_trains_evaluates_reports_and_is_quick_to_repeat(tmp_path: Path) -> None:
     arguments = ["--preset", "smoke", "--folder", str(tmp_path), *QUICK]
 
     first = demo(*arguments)
 
     assert first.returncode == 0, first.stderr
     (folder,) = tmp_path.iterdir()
-    assert (folder / "load-and-capacity.png").read_bytes().startswith(b"\x89PNG")
     assert Policy(read_bundle(folder / "model.tar.gz")).learned is not None
-    rows = json.loads((folder / "comparison.json").read_text())["rows"]
-    assert len(rows) == 1 + 6 + 5
-    assert all(row["blocks"] == 20 and row["per_day"]["cost"] > 0 for row in rows)
+    results = folder / "evaluation" / "output" / "data"
+    document = Document.model_validate_json((results / "evaluation.json").read_bytes())
+    assert (document.loads.blocks, document.candidate.name, document.incumbent.name) == (20, "smoke", "builtin")
+    assert [point.steps for point in document.learning][-2:] == [10240, 10240]
+    assert "<html" in (results / "report.html").read_text()
+    assert f"report    {results / 'report.html'}" in first.stdout
     assert "learned policy: smoke" in first.stdout and "violation min" in first.stdout
     assert "resumed" not in first.stdout
 
@@ -44,7 +46,7 @@ def test_the_demo_trains_compares_draws_and_is_quick_to_repeat(tmp_path: Path) -
 
     assert second.returncode == 0, second.stderr
     assert "resumed from the checkpoint at 10,240 steps" in second.stdout
-    assert "compared before" in second.stdout
+    assert "evaluated before" in second.stdout
     assert first.stdout.partition("per day")[2] == second.stdout.partition("per day")[2]
 
 
@@ -59,9 +61,11 @@ def test_the_demo_runs_on_a_recorded_load(tmp_path: Path) -> None:
 
     assert result.returncode == 0, result.stderr
     assert "mine.csv: 1,440 rows" in result.stdout
-    assert "test days of the trace" in result.stdout
-    rows = json.loads(next((tmp_path / "out").glob("*/comparison.json")).read_text())["rows"]
-    assert all(row["blocks"] == 2 for row in rows)
+    assert "test days" in result.stdout
+    (path,) = (tmp_path / "out").glob("*/evaluation/output/data/evaluation.json")
+    document = Document.model_validate_json(path.read_bytes())
+    assert (document.loads.blocks, document.loads.block_days) == (2, 1.0)
+    assert not document.candidate.fitted  # training has fitted its fleet to the trace
 
 
 @pytest.mark.parametrize(

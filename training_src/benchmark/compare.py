@@ -1,67 +1,84 @@
-"""Comparing controllers on the same loads: rules as they come, rules tuned, and a policy bundle."""
+"""Running policies on the same loads, in parallel over the machine's cores: bundles, rules and the optimum."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from policy_runtime.bundle import read_bundle
+from policy_runtime.bundle import Bundle
 from policy_runtime.decision import Policy
-from policy_runtime.rules import make_rule
-from training_src.benchmark.metrics import Summary, summarise
-from training_src.benchmark.rollout import BundleController, Controller, Record, RuleController, run
+from policy_runtime.rules import make_rules
+from training_src.benchmark.metrics import Summary
+from training_src.benchmark.optimum import run_optimum
+from training_src.benchmark.rollout import BundleController, Decision, Record, RuleController, run
 from training_src.benchmark.statistics import Interval, paired_bootstrap
 from training_src.problem import Problem
-
-TARGETS = tuple(round(0.40 + 0.05 * i, 2) for i in range(11))
-"""The grid from which a rule's main parameter, the utilisation to aim at, is tuned."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """Something that scales: a rule with parameters, or a bundle."""
+    """Something that scales: a bundle, a rule with parameters, or, with neither, the clairvoyant optimum.
 
+    Attributes:
+        id: short and unique among those compared.
+        name: for people.
+        bundle: decides with its guardrails, as deployed.
+        rule, parameters: decides as published, without guardrails; of the optimum, the limits it keeps to.
+        tuned: whether the parameters come from tuning.
+    """
+
+    id: str
     name: str
+    bundle: Bundle | None = None
     rule: str | None = None
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    bundle: Path | None = None
     tuned: bool = False
 
-    def controller(self, problem: Problem) -> Controller:
-        """Make it decide on a problem; raises ``BundleError`` or ``ValueError`` when it cannot."""
-        if self.bundle is not None:
-            return BundleController(Policy(read_bundle(self.bundle)))
-        assert self.rule is not None
-        return RuleController(make_rule(self.rule, self.parameters, problem.fleet.spec()))
-
-    def with_target(self, target: float) -> Contender:
-        """The rule aiming at another utilisation; step scaling's two alarms keep their distance."""
-        if self.rule == "step_scaling":
-            return dataclasses.replace(self, parameters={"high": target, "low": round(target - 0.2, 2)})
-        return dataclasses.replace(self, parameters={**self.parameters, "target": target})
+    @property
+    def kind(self) -> Literal["bundle", "rule", "optimum"]:
+        """What decides."""
+        return "bundle" if self.bundle is not None else "rule" if self.rule is not None else "optimum"
 
     @property
     def label(self) -> str:
-        """The name and the utilisation aimed at."""
-        target = self.parameters.get("target", self.parameters.get("high"))
-        label = self.name if target is None else f"{self.name} {100 * target:.0f} %"
+        """The name with the main parameter."""
+        label = self.name
+        if "machines" in self.parameters:
+            label += f" {self.parameters['machines']}"
+        elif (target := self.parameters.get("target", self.parameters.get("high"))) is not None:
+            label += f" {100 * target:.0f} %"
         return f"{label} (tuned)" if self.tuned else label
 
 
+OPTIMUM = Contender("optimum", "clairvoyant optimum")
+RULE_NAMES = {
+    "target_tracking": "target tracking",
+    "step_scaling": "step scaling",
+    "kubernetes_hpa": "Kubernetes HPA",
+    "predictive": "predictive + tracking",
+    "hybrid": "seasonal hybrid",
+    "static": "fixed size",
+}
+
+
+def _as_it_comes(rule: str, percent: int, **parameters: Any) -> Contender:
+    parameters = parameters or {"target": percent / 100}
+    return Contender(f"{rule}-{percent}", RULE_NAMES[rule], rule=rule, parameters=parameters)
+
+
 RULES_AS_THEY_COME = (
-    Contender("target tracking", "target_tracking", {"target": 0.6}),
-    Contender("target tracking", "target_tracking", {"target": 0.7}),
-    Contender("step scaling", "step_scaling", {"high": 0.7, "low": 0.5}),
-    Contender("Kubernetes HPA", "kubernetes_hpa", {"target": 0.7}),
-    Contender("predictive + tracking", "predictive", {"target": 0.6}),
-    Contender("seasonal hybrid", "hybrid", {"target": 0.7}),
+    _as_it_comes("target_tracking", 60),
+    _as_it_comes("target_tracking", 70),
+    _as_it_comes("step_scaling", 70, high=0.7, low=0.5),
+    _as_it_comes("kubernetes_hpa", 70),
+    _as_it_comes("predictive", 60),
+    _as_it_comes("hybrid", 70),
 )
 """The autoscalers that people have, with common settings."""
 
@@ -72,84 +89,73 @@ class Result:
 
     Attributes:
         contender: who.
-        summary: by block: a seed's episode, or a day of a trace.
-        lane: the record of the first load, for pictures.
+        record: of all loads, in the order of the seeds.
+        decisions: of a bundle, for each load step by step; else empty.
     """
 
     contender: Contender
-    summary: Summary
-    lane: Record
-
-
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    index: int
-    contender: Contender
-    problem: Problem
-    seeds: range
-    block_steps: int | None
+    record: Record
+    decisions: list[list[Decision]] = dataclasses.field(default_factory=list)
 
 
 def evaluate(
     contenders: Iterable[Contender],
     problem: Problem,
-    seeds: range,
-    block_steps: int | None = None,
+    seeds: Sequence[int],
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Result]:
-    """Run contenders on the same loads, in parallel over the machine's cores.
+    """Run contenders on the same loads.
 
     Args:
-        contenders: what to run.
+        contenders: what to run; each with an id of its own.
         problem: load, fleet and economics.
         seeds: of the loads.
-        block_steps: length of the blocks that are compared; whole episodes when absent.
-        progress: called with the share of the work that is done, as (done, all).
+        progress: called with the number of tasks that are done, and of all.
+
+    Returns:
+        One result for each contender, in the order asked.
     """
     chosen = list(contenders)
-    tasks = []
-    for index, contender in enumerate(chosen):
-        # A bundle decides load by load, in Python; a rule takes all loads in one batch.
-        size = len(seeds) if contender.bundle is None else 1
-        tasks += [
-            _Task(index, contender, problem, seeds[first : first + size], block_steps)
-            for first in range(0, len(seeds), size)
-        ]
-    tasks.sort(key=lambda task: task.contender.bundle is None)
-    parts: dict[tuple[int, int], tuple[Summary, Record]] = {}
+    # A bundle decides load by load, in Python; the settings of a rule and all loads go in one batch.
+    tasks: list[tuple[tuple[Contender, ...], list[int]]] = []
+    tasks += [((one,), [seed]) for one in chosen if one.kind == "bundle" for seed in seeds]
+    tasks += [((one,), list(seeds)) for one in chosen if one.kind == "optimum"]
+    rules = dict.fromkeys(one.rule for one in chosen if one.kind == "rule")
+    tasks += [(tuple(one for one in chosen if one.kind == "rule" and one.rule == rule), list(seeds)) for rule in rules]
+    parts: dict[str, dict[int, Result]] = {contender.id: {} for contender in chosen}
     with ProcessPoolExecutor(min(os.cpu_count() or 1, len(tasks)), get_context("spawn")) as pool:
-        futures = {pool.submit(_run, task): task for task in tasks}
+        futures = {pool.submit(_run, group, problem, part): part for group, part in tasks}
         for done, future in enumerate(as_completed(futures), start=1):
-            task = futures[future]
-            parts[task.index, task.seeds.start] = future.result()
+            for result in future.result():
+                parts[result.contender.id][seeds.index(futures[future][0])] = result
             if progress is not None:
                 progress(done, len(tasks))
-    results = []
-    for index, contender in enumerate(chosen):
-        found = [part for (owner, _), part in sorted(parts.items(), key=lambda item: item[0]) if owner == index]
-        results.append(Result(contender, Summary.concatenate([summary for summary, _ in found]), found[0][1]))
-    return results
+    return [_joined(contender, [part for _, part in sorted(parts[contender.id].items())]) for contender in chosen]
 
 
-def _run(task: _Task) -> tuple[Summary, Record]:
-    record = run(task.problem, task.seeds, task.contender.controller(task.problem))
-    return summarise(record, task.block_steps), record.lane(0)
+def _joined(contender: Contender, parts: list[Result]) -> Result:
+    decisions = [lane for part in parts for lane in part.decisions]
+    return Result(contender, Record.concatenate([part.record for part in parts]), decisions)
 
 
-def tune(problem: Problem, seeds: range, progress: Callable[[int, int], None] | None = None) -> list[Contender]:
-    """Each rule with the target of ``TARGETS`` that costs least on the tuning loads."""
-    rules = {contender.rule: contender for contender in RULES_AS_THEY_COME}
-    candidates = [contender.with_target(target) for contender in rules.values() for target in TARGETS]
-    results = evaluate(candidates, problem, seeds, progress=progress)
-    best = []
-    for rule in rules:
-        mine = [result for result in results if result.contender.rule == rule]
-        winner = min(mine, key=lambda result: float(result.summary.cost.mean())).contender
-        best.append(dataclasses.replace(winner, tuned=True))
-    return best
+def _run(contenders: Sequence[Contender], problem: Problem, seeds: Sequence[int]) -> list[Result]:
+    """Run contenders of one kind (and rule) on all seeds, in one batch."""
+    first = contenders[0]
+    if first.kind == "optimum":
+        return [Result(first, run_optimum(problem, seeds, **first.parameters)[0])]
+    if first.bundle is not None:
+        controller = BundleController(Policy(first.bundle))
+        return [Result(first, run(problem, seeds, controller), controller.decisions)]
+    assert first.rule is not None
+    parameters = [contender.parameters for contender in contenders for _ in seeds]
+    rule = make_rules(first.rule, parameters, problem.fleet.spec())
+    record = run(problem, [*seeds] * len(contenders), RuleController(rule))
+    return [
+        Result(contender, record.lanes(position * len(seeds), len(seeds)))
+        for position, contender in enumerate(contenders)
+    ]
 
 
-def advantage(policy: Result, rival: Result) -> Interval:
+def gain(policy: Summary, rival: Summary) -> Interval:
     """How much more reward a day the policy earns than the rival, with its 95 % interval over blocks."""
-    difference = (policy.summary.reward - rival.summary.reward) / policy.summary.days
-    return paired_bootstrap(np.asarray(difference))
+    return paired_bootstrap(np.asarray((policy.reward - rival.reward) / policy.days))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
@@ -47,6 +47,7 @@ class Record:
     Attributes:
         problem: what was run.
         load, failed: requests.
+        changes: machines added (positive) or removed by the decision before the step.
         machines: active + pending at the end of the step.
         active: machines that served.
         reward, cost: dollars.
@@ -56,6 +57,7 @@ class Record:
     problem: Problem
     load: Floats
     failed: Floats
+    changes: Floats
     machines: Floats
     active: Floats
     reward: Floats
@@ -69,15 +71,25 @@ class Record:
         arrays = {field.name: np.empty(shape, np.float32) for field in dataclasses.fields(cls)[1:-1]}
         return cls(simulation.problem, **arrays, violation=np.empty(shape, np.bool_))
 
-    def lane(self, index: int) -> Self:
-        """The record of one fleet, with ``n = 1``."""
-        arrays = {field.name: getattr(self, field.name)[:, [index]] for field in dataclasses.fields(self)[1:]}
+    def lanes(self, first: int, count: int = 1) -> Self:
+        """The record of ``count`` of the fleets."""
+        part = slice(first, first + count)
+        arrays = {field.name: getattr(self, field.name)[:, part].copy() for field in dataclasses.fields(self)[1:]}
         return dataclasses.replace(self, **arrays)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The fleets of several records of the same problem, in order."""
+        names = [field.name for field in dataclasses.fields(cls)[1:]]
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in names
+        }
+        return cls(parts[0].problem, **arrays)
 
 
 def run(
     problem: Problem,
-    seeds: range,
+    seeds: Sequence[int],
     controller: Controller,
     profile: LoadProfile | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -97,9 +109,11 @@ def run(
     record = Record.empty(simulation)
     while not simulation.done:
         step = simulation.time
+        before = simulation.fleets.total
         outcome = simulation.step(controller.change(simulation))
         record.load[step] = simulation.load[simulation.history + step]
         record.failed[step] = outcome.failed
+        record.changes[step] = simulation.fleets.total - before
         record.machines[step] = simulation.fleets.total
         record.active[step] = simulation.fleets.active
         record.reward[step] = outcome.reward
@@ -152,15 +166,32 @@ class RuleController:
         return (desired - simulation.fleets.total).astype(np.float32)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decision:
+    """What of a decision record is kept: the names are those of ``policy_runtime.decide``."""
+
+    raw_desired: int
+    desired: int
+    delta: int
+    fallback: bool
+    constraints: tuple[str, ...]
+
+
 class BundleController:
     """A policy bundle, asked through ``policy_runtime.decide`` as the endpoint and the edge component ask it.
 
     The requests hold the recent history and the seasonal values, and carry the state from record to record.
+
+    Attributes:
+        policy: decides.
+        decisions: of each fleet, step by step.
+        latest: each fleet's last decision record; empty before the first.
     """
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.records: list[list[dict[str, Any]]] = []
+        self.decisions: list[list[Decision]] = []
+        self.latest: list[dict[str, Any]] = []
         self._recent = 0
         self._seasonal_names: tuple[str, ...] = ()
         self._seasonal = np.zeros((0, 0, 0), np.float32)
@@ -168,7 +199,8 @@ class BundleController:
 
     def start(self, simulation: Simulation) -> None:
         """A new episode begins."""
-        self.records = [[] for _ in range(simulation.n)]
+        self.decisions = [[] for _ in range(simulation.n)]
+        self.latest = [{} for _ in range(simulation.n)]
         bundle = self.policy.bundle
         self._recent = max(bundle.features.history, bundle.fleet.provisioning_delay + 1, self.policy.rule.memory + 1)
         self._seasonal_names = self.policy.seasonal
@@ -192,7 +224,16 @@ class BundleController:
         changes = np.empty(simulation.n, np.float32)
         for lane in range(simulation.n):
             record = decide(self.policy, self.request(simulation, lane))
-            self.records[lane].append(record)
+            self.latest[lane] = record
+            self.decisions[lane].append(
+                Decision(
+                    raw_desired=record["raw_desired"],
+                    desired=record["desired"],
+                    delta=record["delta"],
+                    fallback=record["fallback"],
+                    constraints=tuple(record["constraints"]),
+                )
+            )
             changes[lane] = record["delta"]
         return changes
 
@@ -209,8 +250,8 @@ class BundleController:
             "pending": pending,
             "seasonal": dict(zip(self._seasonal_names, self._seasonal[time, :, lane].tolist(), strict=True)),
         }
-        if self.records[lane]:
-            request["state"] = self.records[lane][-1]["state"]
+        if self.latest[lane]:
+            request["state"] = self.latest[lane]["state"]
         return request
 
 

@@ -71,7 +71,7 @@ def test_decide_sees_the_observation_of_training_from_the_first_step_of_an_episo
         learned.seen.clear()
         change = controller.change(simulation)
 
-        assert not any(records[-1]["fallback"] for records in controller.records)
+        assert not any(record["fallback"] for record in controller.latest)
         np.testing.assert_array_equal(np.stack(learned.seen, axis=1), expected)
         simulation.step(change)
 

@@ -7,8 +7,7 @@ import pytest
 import training_src.envs  # noqa: F401
 from policy_runtime import Policy, builtin_bundle, decide
 from policy_runtime.rules import make_rule
-from training_src.benchmark.metrics import Summary, summarise
-from training_src.benchmark.rollout import ActionController, BundleController, RuleController, run
+from training_src.benchmark.rollout import ActionController, BundleController, Record, RuleController, run
 from training_src.problem import Problem
 
 PROBLEM = Problem(episode_steps=300)
@@ -48,39 +47,30 @@ def test_a_bundle_is_asked_with_the_record_of_its_last_decision() -> None:
     controller = BundleController(Policy(builtin_bundle()))
     run(Problem(episode_steps=30), range(1), controller)
 
-    records = controller.records[0]
-    assert len(records) == 30
-    assert all("rule" in record["state"] for record in records)
-    assert decide(controller.policy, {**_request(), "state": records[-1]["state"]})["desired"] >= 1
+    (latest,) = controller.latest
+    assert "rule" in latest["state"]
+    assert decide(controller.policy, {**_request(), "state": latest["state"]})["desired"] >= 1
+    (decisions,) = controller.decisions
+    assert len(decisions) == 30
+    assert (decisions[-1].desired, decisions[-1].delta) == (latest["desired"], latest["delta"])
 
 
 def _request() -> dict[str, object]:
     return {"timestamp": 0, "load": [10.0], "failed": [0], "active": [3], "pending": [0]}
 
 
-def test_summaries_add_up_over_blocks() -> None:
-    problem = Problem(episode_steps=2880)
-    record = run(problem, range(2), RuleController(make_rule("target_tracking", {}, problem.fleet.spec())))
+def test_records_are_cut_and_joined_by_fleet() -> None:
+    record = run(PROBLEM, range(3), RuleController(make_rule("hybrid", {}, PROBLEM.fleet.spec())))
 
-    whole, days = summarise(record), summarise(record, 1440)
+    joined = Record.concatenate([record.lanes(0), record.lanes(1, 2)])
 
-    assert (len(whole.cost), len(days.cost), whole.days, days.days) == (2, 4, 2.0, 1.0)
-    assert whole.cost.sum() == pytest.approx(days.cost.sum())
-    assert whole.per_day()["cost"] == pytest.approx(days.per_day()["cost"])
-    assert whole.cost[0] == pytest.approx(record.cost[:, 0].sum(dtype=np.float64))
-    assert whole.machine_hours[0] == pytest.approx(record.machines[:, 0].sum(dtype=np.float64) / 60)
-    value = 0.9 / 1000 * record.load.sum(axis=0, dtype=np.float64)
-    np.testing.assert_allclose(whole.reward + whole.cost, value, rtol=1e-5)
-    joined = Summary.concatenate([days, days])
-    assert joined.cost.tolist() == [*days.cost, *days.cost]
+    assert record.lanes(2).load.shape == (300, 1)
+    np.testing.assert_array_equal(joined.cost, record.cost)
+    np.testing.assert_array_equal(joined.violation, record.violation)
 
 
-def test_violation_minutes_and_success_count_what_failed() -> None:
-    record = run(PROBLEM, range(1), RuleController(make_rule("static", {"machines": 5}, PROBLEM.fleet.spec())))
+def test_changes_are_those_of_the_decisions_the_first_included() -> None:
+    record = run(PROBLEM, range(2), RuleController(make_rule("static", {"machines": 5}, PROBLEM.fleet.spec())))
 
-    summary = summarise(record)
-
-    # The fleet is reduced to 5 machines in the first step: 1,500 of some thousand requests succeed each minute.
-    failed = np.maximum(record.load[:, 0] - 1500, 0)
-    assert summary.violation_minutes[0] == np.sum(failed > 0.005 * record.load[:, 0])
-    assert summary.success_rate[0] == pytest.approx(1 - failed.sum() / record.load.sum(), rel=1e-5)
+    assert (record.changes[0] < 0).all() and (record.machines[0] == 5).all()
+    np.testing.assert_array_equal(record.changes[1:], np.diff(record.machines, axis=0))
