@@ -275,7 +275,11 @@ BAD: list[tuple[Callable[[Path], None], dict[str, str], str]] = [
     (_candidate, {"incumbent": "built-in"}, "incumbent"),
     (_candidate, {"incumbent": "builtin", "episodes": "1"}, "episodes"),
     (_candidate, {"incumbent": "builtin", "epsiodes": "2"}, "epsiodes"),
-    (_candidate, {"incumbent": "builtin", "environment_id": "CartPole-v1"}, "not a scaling problem"),
+    (
+        _candidate,
+        {"incumbent": "builtin", "environment_id": "CartPole-v1", "reward": "reward"},
+        "not a scaling problem",
+    ),
 ]
 
 
