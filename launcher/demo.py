@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+import training_src
 from policy_runtime import read_bundle, write_bundle
 from policy_runtime.errors import BundleError
 from training_src.benchmark.document import Document, PolicyResult
@@ -132,6 +133,7 @@ def earlier_document(path: Path, bundle: Path) -> Document | None:
     except (FileNotFoundError, ValidationError):
         return None
     same = document.candidate.digest == read_bundle(bundle).manifest()["digest"]
+    same &= document.versions["this project"] == training_src.__version__
     return document if same and path.with_name("report.html").exists() else None
 
 

@@ -160,12 +160,16 @@ def write_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:
 def write_bundle_folder(bundle: Bundle, folder: str | os.PathLike[str]) -> None:
     """Write a bundle's files into a folder, which is made if need be; the manifest, which vouches for them, comes last.
 
+    What an earlier bundle left there and this one does not have is removed.
+
     Raises:
         BundleError: the bundle is not valid; nothing is written.
         OSError: a file cannot be written.
     """
     contents = _contents(bundle)
     Path(folder).mkdir(parents=True, exist_ok=True)
+    for name in MAX_BYTES.keys() - contents.keys():
+        (Path(folder) / name).unlink(missing_ok=True)
     for name in reversed(contents):
         _replace(Path(folder) / name, contents[name])
 

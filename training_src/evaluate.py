@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import shutil
@@ -28,7 +29,7 @@ from pydantic import Field, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from policy_runtime.bundle import MANIFEST, Bundle, OnnxPart, RulePart, builtin_bundle, read_bundle, write_bundle_folder
+from policy_runtime.bundle import MANIFEST, Bundle, RulePart, builtin_bundle, read_bundle, write_bundle_folder
 from policy_runtime.decision import Policy
 from policy_runtime.errors import BundleError
 from policy_runtime.spec import FleetSpec, GuardrailSpec
@@ -82,6 +83,8 @@ def evaluate(container: Container, overrides: dict[str, str]) -> Document:
         UserError: a channel is missing, a bundle is for another environment, wrong hyperparameters, an unusable trace.
         BundleError: a bundle cannot be read.
     """
+    for folder in (container.output_dir, container.checkpoint_dir):
+        (folder / EVALUATION).unlink(missing_ok=True)  # that of an earlier run must not stand for this one
     options, overrides = _split(overrides)
     bundle = _channel_bundle(container, "checkpoint", "the candidate, as training wrote it")
     if options.incumbent == "builtin":
@@ -99,6 +102,8 @@ def evaluate(container: Container, overrides: dict[str, str]) -> Document:
     fitted = options.throughput == "fitted"
     candidate = _entry("checkpoint", bundle, problem, fitted)
     serving = _entry("incumbent", incumbent, problem, fitted)
+    for channel, one in (("checkpoint", bundle), ("incumbent", incumbent)):
+        _check_unseen(channel, one, problem)
     container.check_writable()
     protocol = Protocol.of(problem, options.episodes)
     print(f"preset {preset.name}: {protocol.loads.description}; results are of {protocol.loads.reporting}", flush=True)
@@ -111,11 +116,16 @@ def evaluate(container: Container, overrides: dict[str, str]) -> Document:
             notes.append(
                 f"the {role} {entry.bundle.name} was run with the fleet of this evaluation in place of its own"
             )
+        if entry.bundle.fleet.throughput != problem.fleet.throughput:
+            notes.append(
+                f"the {role} {entry.bundle.name} takes a machine to serve {entry.bundle.fleet.throughput:g} requests a "
+                f"step, here it serves {problem.fleet.throughput:g}"
+            )
     for line in notes:
         print(line, flush=True)
     with _Stages() as stages:
         evaluation = run_evaluation(protocol, preset.name, candidate, serving, notes, stages.progress)
-    _write(container, evaluation, candidate.bundle, protocol)
+    _write(container, evaluation, bundle, protocol)
     print(format_line(_metrics(evaluation.document, protocol)), flush=True)
     return evaluation.document
 
@@ -158,6 +168,9 @@ def _resolve(
     if options.throughput == "fitted" and "fleet_throughput" in overrides:
         raise UserError("fleet_throughput: cannot be given together with throughput=fitted")
     base, recorded = None, trace_path is not None or "load_path" in overrides
+    for name, given in (("episodes", options.model_fields_set), ("episode_steps", overrides)):
+        if recorded and name in given:
+            raise UserError(f"{name}: is for simulated loads; of a recorded one all test days are evaluated")
     if options.throughput == "fitted" and not recorded:
         raise UserError("throughput=fitted: there is no recorded load to fit to; give one on the channel 'trace'")
     if "preset" not in overrides and "preset.yaml" in bundle.files:
@@ -184,28 +197,45 @@ def _resolve(
 def _entry(channel: str, bundle: Bundle, problem: Problem, fitted: bool) -> Entry:
     """The bundle as it is run on the problem.
 
-    A rule has no fleet of its own: it is given the problem's. A learned policy sees loads in machines, so that it may
-    be given another throughput, but the steps and the delay that it was trained with are part of it.
+    A rule has no fleet of its own: it is given the problem's, and guardrails that fit it where its own are no more than
+    those that fit its fleet. A learned policy sees loads in machines, so that it may be given other limits and, where
+    that is wanted, another throughput, but the steps and the delay that it was trained with are part of it.
 
     Raises:
         UserError: the bundle is for another fleet.
     """
-    fleet = problem.fleet.spec()
-    if bundle.fleet == fleet:
-        return Entry(bundle)
+    fleet, guardrails = problem.fleet.spec(), bundle.guardrails
     if isinstance(bundle.policy, RulePart):
-        guardrails = GuardrailSpec.fitted(fleet)
-        return Entry(dataclasses.replace(bundle, fleet=fleet, guardrails=guardrails), fitted=True)
-    assert isinstance(bundle.policy, OnnxPart)
+        if guardrails == GuardrailSpec.fitted(bundle.fleet):
+            guardrails = GuardrailSpec.fitted(fleet)
+        return Entry(dataclasses.replace(bundle, fleet=fleet, guardrails=guardrails), original=bundle)
     for name in ("step_seconds", "provisioning_delay"):
         if getattr(bundle.fleet, name) != getattr(fleet, name):
             raise UserError(_other_fleet(channel, bundle, fleet, name))
-    if fitted:
-        own = dataclasses.replace(bundle.fleet, throughput=fleet.throughput)
-        return Entry(dataclasses.replace(bundle, fleet=own), fitted=True)
-    if not 1 / THROUGHPUT_FACTOR <= bundle.fleet.throughput / fleet.throughput <= THROUGHPUT_FACTOR:
-        raise UserError(_other_fleet(channel, bundle, fleet, "throughput"))
-    return Entry(bundle)
+    if not fitted:
+        if not 1 / THROUGHPUT_FACTOR <= bundle.fleet.throughput / fleet.throughput <= THROUGHPUT_FACTOR:
+            raise UserError(_other_fleet(channel, bundle, fleet, "throughput"))
+        fleet = dataclasses.replace(fleet, throughput=bundle.fleet.throughput)
+    return Entry(dataclasses.replace(bundle, fleet=fleet), original=bundle)
+
+
+def _check_unseen(channel: str, bundle: Bundle, problem: Problem) -> None:
+    """Refuse to test a policy on days of the trace that it was trained on."""
+    provenance = bundle.provenance.get("trace")
+    if not isinstance(problem.load, TraceLoad) or not isinstance(provenance, dict) or "preset.yaml" not in bundle.files:
+        return
+    trained = parse_preset(bundle.files["preset.yaml"], f"preset.yaml of the bundle {bundle.name}").problem()
+    if (
+        trained is None
+        or not isinstance(trained.load, TraceLoad)
+        or trained.load.train_share <= problem.load.train_share
+    ):
+        return
+    if provenance.get("sha256") == hashlib.sha256(Path(problem.load.path).read_bytes()).hexdigest():
+        raise UserError(
+            f"load_train_share: {problem.load.train_share:g} would test {bundle.name} (channel {channel!r}) on days "
+            f"that it was trained on; it saw the first {trained.load.train_share:g} of this trace's days"
+        )
 
 
 def _other_fleet(channel: str, bundle: Bundle, fleet: FleetSpec, name: str) -> str:
@@ -240,15 +270,13 @@ def _metrics(document: Document, protocol: Protocol) -> dict[str, float]:
 def _write(container: Container, evaluation: Evaluation, bundle: Bundle, protocol: Protocol) -> None:
     """Write everything to the output folder, then all of it to the checkpoint folder, ``evaluation.json`` last."""
     document, output = evaluation.document, container.output_dir
-    content = document.model_dump_json(indent=2).encode() + b"\n"
-    for folder in (output, container.checkpoint_dir):
-        (folder / EVALUATION).unlink(missing_ok=True)  # that of an earlier run must not stand for this one
     drawn = ("candidate", "incumbent", "optimum", document.gate.best_rule)
     records = {id: evaluation.results[id].record for id in drawn}
     report = write_report(output, document, records)
     _replace(output / DECISIONS, decisions_csv(evaluation, protocol).encode())
-    write_bundle_folder(dataclasses.replace(bundle, files={**bundle.files, EVALUATION: content}), container.model_dir)
-    _replace(output / EVALUATION, content)
+    files = {**bundle.files, EVALUATION: document.model_dump_json().encode()}
+    write_bundle_folder(dataclasses.replace(bundle, files=files), container.model_dir)
+    _replace(output / EVALUATION, document.model_dump_json(indent=2).encode() + b"\n")
     for path in (report.page, *report.pictures, output / DECISIONS, output / EVALUATION):
         copy = container.checkpoint_dir / path.name
         shutil.copyfile(path, copy.with_name(f".{copy.name}.part"))

@@ -43,7 +43,9 @@ def resolve_run(
     if problem is None or not isinstance(problem.load, TraceLoad):
         return preset, None
     if problem.load.part != "train":
-        raise UserError(f"load_part: {problem.load.part!r} is not for training: the other days must stay unseen")
+        raise UserError(
+            f"load_part: {problem.load.part!r} cannot be chosen: training sees the first days alone, the others test"
+        )
     trace = read_trace(Path(problem.load.path), problem.fleet.step_seconds, problem.load.values)
     data = preset.data()
     data["environment"]["kwargs"] |= _fitted(problem, problem.load, trace, "fleet_throughput" not in overrides)

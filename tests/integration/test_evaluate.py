@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -20,9 +21,10 @@ import torch
 from policy_runtime import builtin_bundle, read_bundle, write_bundle
 from policy_runtime.bundle import Bundle, Interface, OnnxPart, RulePart
 from policy_runtime.features import feature_names
-from policy_runtime.spec import FeatureSpec, FleetSpec
+from policy_runtime.spec import FeatureSpec, FleetSpec, GuardrailSpec
 from training_src.benchmark.document import Document
 from training_src.export import export_onnx
+from training_src.hyperparameters import resolve_run
 from training_src.metrics import parse
 
 REPOSITORY = Path(__file__).parents[2]
@@ -254,6 +256,22 @@ def _one_test_day(root: Path) -> None:
     give_trace(root, 2)
 
 
+def _five_days(root: Path) -> None:
+    _candidate(root)
+    give_trace(root, 5)
+
+
+def _trained_on_more_days(root: Path) -> None:
+    trace = give_trace(root, 5)
+    preset, _ = resolve_run({"preset": "smoke", "load_train_share": "0.6"}, trace)
+    problem = preset.problem()
+    assert problem is not None
+    bundle = learned_for(problem.fleet.spec())
+    files = {**bundle.files, "preset.yaml": preset.to_yaml().encode()}
+    provenance = {"trace": {"name": trace.name, "sha256": hashlib.sha256(trace.read_bytes()).hexdigest()}}
+    give(root, "checkpoint", dataclasses.replace(bundle, files=files, provenance=provenance))
+
+
 def _one_day(root: Path) -> None:
     _candidate(root)
     give_trace(root, 1)
@@ -271,6 +289,9 @@ BAD: list[tuple[Callable[[Path], None], dict[str, str], str]] = [
     (_short_trace, {"incumbent": "builtin"}, "give a trace of at least a day"),
     (_one_day, {"incumbent": "builtin"}, "cannot be split into training and test days"),
     (_one_test_day, {"incumbent": "builtin"}, "intervals need two or more"),
+    (_five_days, {"incumbent": "builtin", "episodes": "2"}, "episodes: is for simulated loads"),
+    (_five_days, {"incumbent": "builtin", "episode_steps": "720"}, "episode_steps: is for simulated loads"),
+    (_trained_on_more_days, {"incumbent": "builtin", "load_train_share": "0.4"}, "on days that it was trained on"),
     (_candidate, {"incumbent": "builtin", "throughput": "fitted"}, "there is no recorded load to fit to"),
     (_candidate, {"incumbent": "built-in"}, "incumbent"),
     (_candidate, {"incumbent": "builtin", "episodes": "1"}, "episodes"),
@@ -295,6 +316,52 @@ def test_bad_input_ends_with_a_message_and_writes_nothing(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert message in (tmp_path / "output" / "failure").read_text()
+    assert outputs(tmp_path) == []
+
+
+def test_bundles_that_do_not_fit_the_fleet_are_run_within_its_limits_and_noted(tmp_path: Path) -> None:
+    give(tmp_path, "checkpoint", learned_for(FleetSpec(throughput=280.0, max_machines=500)))
+    held = GuardrailSpec(scale_in_hold=30, max_step_down=1)
+    give(tmp_path, "incumbent", dataclasses.replace(builtin_bundle(FleetSpec(max_machines=90)), guardrails=held))
+
+    done = evaluate(tmp_path, {**QUICK, "preset": "default", "fleet_max_machines": "25"})
+
+    assert done.returncode == 0, done.stderr
+    found = document(tmp_path)
+    assert found.candidate.fitted and found.incumbent.fitted
+    assert any("takes a machine to serve 280 requests a step, here it serves 300" in note for note in found.notes)
+    with (tmp_path / "output" / "data" / "decisions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert max(int(row["desired"]) for row in rows) <= 25
+    actions = sum(row["delta"] != "0" for row in rows)
+    assert actions == pytest.approx(found.policy("candidate").per_day.actions)
+    # its own guardrails stay: one machine down a minute at most, half an hour after the last one up
+    assert found.policy("incumbent").per_day.actions < 100
+    # the bundle that was given, not the one that was run, goes on
+    given = read_bundle(tmp_path / "input" / "data" / "checkpoint" / "model.tar.gz")
+    assert found.candidate.digest == given.manifest()["digest"]
+    assert read_bundle(tmp_path / "model").fleet == given.fleet
+
+
+def test_a_load_that_the_fleet_can_never_serve_is_pointed_out(tmp_path: Path) -> None:
+    give(tmp_path, "checkpoint", builtin_bundle(FleetSpec(throughput=1.0)))
+    give_trace(tmp_path, 4)
+
+    done = evaluate(tmp_path, {"incumbent": "builtin"})
+
+    assert done.returncode == 0, done.stderr
+    assert any("need more than max_machines (120) of throughput 1" in note for note in document(tmp_path).notes)
+
+
+def test_a_run_that_fails_leaves_no_evaluation_of_an_earlier_one(tmp_path: Path) -> None:
+    give(tmp_path, "checkpoint", builtin_bundle())
+    for folder in (tmp_path / "output" / "data", tmp_path / "checkpoints"):
+        folder.mkdir(parents=True)
+        (folder / "evaluation.json").write_text("{}")
+
+    done = evaluate(tmp_path, {"incumbent": "builtin", "episodes": "200"})
+
+    assert done.returncode == 2
     assert outputs(tmp_path) == []
 
 

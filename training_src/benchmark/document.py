@@ -47,7 +47,7 @@ class Optimum(_Part):
     )
     within_action_steps: float | None = Field(
         description="lower bound of the cost a day of any policy that changes the size by at most the steps that the "
-        "candidate may take"
+        "candidate may take; null with random throughput"
     )
 
 
@@ -82,7 +82,7 @@ class BundleIdentity(_Part):
 
     name: str
     version: str
-    digest: str
+    digest: str = Field(description="of the bundle as it was given")
     fitted: bool = Field(description="whether the bundle was given the fleet of this evaluation in place of its own")
 
 

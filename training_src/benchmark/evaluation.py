@@ -34,11 +34,11 @@ from training_src.benchmark.document import (
     Tuning,
 )
 from training_src.benchmark.metrics import Summary, summarise
-from training_src.benchmark.rollout import REPORTING_SEEDS, TUNING_SEEDS
+from training_src.benchmark.rollout import REPORTING_SEEDS, TUNING_SEEDS, Record
 from training_src.benchmark.statistics import CONFIDENCE, RESAMPLES, interquartile_mean, paired_bootstrap
 from training_src.benchmark.tuning import Tuned, tune
 from training_src.envs.load import TraceProfile
-from training_src.envs.trace import read_trace
+from training_src.envs.trace import Trace, read_trace
 from training_src.errors import UserError
 from training_src.problem import ClassicLoad, Problem, TraceLoad
 
@@ -92,6 +92,7 @@ class Protocol:
                 f"{path}: {days} whole day is left for testing after {problem.load.train_share:.0%} for tuning; "
                 "intervals need two or more: give a longer trace or a smaller load_train_share"
             )
+        _check_filled(trace, parts["test"].first, days)
         tuning, reporting = (
             problem.model_copy(update={"load": profile.settings, "episode_steps": profile.steps})
             for profile in parts.values()
@@ -135,23 +136,46 @@ class Protocol:
         )
 
 
+def _check_filled(trace: Trace, first: int, days: int) -> None:
+    """Refuse test days that are mostly copies of other days, as they would count as days of their own."""
+    step = timedelta(seconds=trace.step_seconds)
+    for day in range(days):
+        start = trace.start + (first + day * trace.steps_per_day) * step
+        end = start + timedelta(days=1)
+        filled = sum(
+            (max(timedelta(0), min(gap.end, end) - max(gap.start, start)) for gap in trace.report.gaps if gap.copied),
+            timedelta(0),
+        )
+        if filled > timedelta(hours=12):
+            raise UserError(
+                f"{trace.report.path}: the test day from {start:%Y-%m-%d %H:%M} UTC on lacks "
+                f"{filled / timedelta(hours=1):.0f} hours, which were filled from other days: give a part of the trace "
+                "without this gap, or a load_train_share with which it is not tested"
+            )
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """A bundle that is evaluated.
 
     Attributes:
         bundle: as it is run.
-        fitted: whether its fleet was replaced by that of the problem.
+        original: as it was given.
     """
 
     bundle: Bundle
-    fitted: bool = False
+    original: Bundle
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it is run with another fleet than its own."""
+        return self.bundle.fleet != self.original.fleet
 
     def identity(self) -> BundleIdentity:
         """For the document."""
-        bundle = self.bundle
+        given = self.original
         return BundleIdentity(
-            name=bundle.name, version=bundle.version, digest=str(bundle.manifest()["digest"]), fitted=self.fitted
+            name=given.name, version=given.version, digest=str(given.manifest()["digest"]), fitted=self.fitted
         )
 
 
@@ -216,6 +240,7 @@ def run_evaluation(
     policies = [_policy_result(result, summaries) for result in results]
     best = min((policy for policy in policies if policy.role == "rule"), key=lambda policy: policy.per_day.cost)
     provenance = candidate.bundle.provenance
+    noisy = protocol.reporting.fleet.throughput_noise > 0
     document = Document(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         preset=preset,
@@ -224,8 +249,8 @@ def run_evaluation(
         incumbent=incumbent.identity(),
         gate=_gate(summaries, best.id),
         optimum=Optimum(
-            kind="expected" if protocol.reporting.fleet.throughput_noise else "exact",
-            within_action_steps=summarise(within.record).per_day().cost,
+            kind="expected" if noisy else "exact",
+            within_action_steps=None if noisy else summarise(within.record).per_day().cost,
         ),
         policies=policies,
         tuning=[_tuning(*pair) for pair in zip(tuned, hindsight, strict=True)],
@@ -239,7 +264,7 @@ def run_evaluation(
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in _LIBRARIES},
         },
-        notes=[*notes, *_fallback_notes(by_id)],
+        notes=[*notes, *_size_notes(by_id["candidate"].record), *_fallback_notes(by_id)],
     )
     return Evaluation(document, by_id)
 
@@ -313,6 +338,24 @@ def learning_curve(bundle: Bundle) -> list[LearningPoint]:
     except (TypeError, ValueError, KeyError):
         return []
     return points
+
+
+def _size_notes(record: Record) -> list[str]:
+    """Whether the load fits the fleet at all: a unit that is wrong by a factor shows here."""
+    fleet = record.problem.fleet
+    beyond = float(np.mean(record.load > fleet.max_machines * fleet.throughput))
+    notes = []
+    if beyond > 0.01:
+        notes.append(
+            f"{beyond:.0%} of the steps need more than max_machines ({fleet.max_machines}) of throughput "
+            f"{fleet.throughput:g}: are the units right (load_values, fleet_throughput, throughput=fitted)?"
+        )
+    elif float(record.load.max()) <= max(1, fleet.min_machines) * fleet.throughput:
+        notes.append(
+            f"the load never needs more than {max(1, fleet.min_machines)} machine of throughput {fleet.throughput:g}: "
+            "are the units right (load_values, fleet_throughput, throughput=fitted)?"
+        )
+    return notes
 
 
 def _fallback_notes(results: dict[str, Result]) -> list[str]:

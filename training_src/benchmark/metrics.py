@@ -106,7 +106,8 @@ def summarise(record: Record, block_steps: int | None = None) -> Summary:
     violation_minutes, failed = total(record.violation) * minutes, total(record.failed)
     machine_hours = total(billed) * minutes / 60.0
     changes = record.changes
-    spare = record.active - np.ceil(record.load / np.float32(fleet.throughput) - np.float32(1e-6))
+    # A load that needs a whole number exactly needs no machine more, whatever float32 makes of it.
+    spare = record.active - np.ceil(record.load / np.float64(fleet.throughput) * (1 - 1e-6))
     return Summary(
         days=block_steps * fleet.step_seconds / DAY_SECONDS,
         reward=total(record.reward),

@@ -62,6 +62,11 @@ class Gap:
     end: datetime
     filled: Literal["by a line", "from other days", "from other days, the rest by a line"]
 
+    @property
+    def copied(self) -> bool:
+        """Whether other days stand in for it."""
+        return self.filled != "by a line"
+
 
 @dataclasses.dataclass(frozen=True)
 class TraceReport:

@@ -66,7 +66,7 @@ def test_a_trace_that_the_preset_names_is_fitted_like_that_of_the_channel(trace:
 
 
 def test_the_days_that_test_a_policy_do_not_train_it(trace: Path) -> None:
-    with pytest.raises(UserError, match="load_part: 'test' is not for training"):
+    with pytest.raises(UserError, match="load_part: 'test' cannot be chosen"):
         resolve_run({"preset": "smoke", "load_part": "test"}, trace)
 
 

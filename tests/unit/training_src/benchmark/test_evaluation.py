@@ -49,6 +49,17 @@ def test_one_test_day_is_too_few_for_an_interval(trace: Path) -> None:
         Protocol.of(Problem(load=TraceLoad(path=str(trace), train_share=0.9)), 20)
 
 
+def test_a_test_day_that_is_mostly_a_copy_of_another_day_is_refused(trace: Path) -> None:
+    lines = trace.read_text().splitlines()
+    trace.write_text("\n".join(lines[: 3 * 288 + 20] + lines[3 * 288 + 200 :]) + "\n")
+
+    with pytest.raises(UserError, match=r"load.csv: the test day from 1970-01-04 00:00 UTC on lacks 15 hours"):
+        Protocol.of(Problem(load=TraceLoad(path=str(trace))), 20)
+
+    trace.write_text("\n".join(lines[: 3 * 288 + 20] + lines[3 * 288 + 100 :]) + "\n")
+    assert Protocol.of(Problem(load=TraceLoad(path=str(trace))), 20).loads.blocks == 2
+
+
 @pytest.mark.parametrize(
     ("changed", "points"),
     [
