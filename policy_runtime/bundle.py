@@ -17,7 +17,7 @@ import json
 import os
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, Literal
 
@@ -174,11 +174,15 @@ def write_bundle_folder(bundle: Bundle, folder: str | os.PathLike[str]) -> None:
         _replace(Path(folder) / name, contents[name])
 
 
-def read_bundle(path: str | os.PathLike[str]) -> Bundle:
+def read_bundle(path: str | os.PathLike[str], *, policy_may_be_missing: bool = False) -> Bundle:
     """Read and check a bundle: a ``model.tar.gz``, or a folder (in which files that are none of its own are ignored).
 
     Everything is checked: the archive, sizes, hashes, digest, each value of the manifest, and that the learned policy
     loads and fits the features and actions.
+
+    Args:
+        path: of the bundle.
+        policy_may_be_missing: whether a scaling bundle without its ``policy.onnx`` is read; its fallback rule decides.
 
     Raises:
         BundleError: what is wrong, and where.
@@ -186,7 +190,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     path = Path(path)
     try:
         contents = _read_folder(path) if path.is_dir() else _read_archive(path)
-        return _from_contents(contents)
+        return _from_contents(contents, policy_may_be_missing)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror or error}") from error
     except BundleError as error:
@@ -202,7 +206,7 @@ def _contents(bundle: Bundle) -> dict[str, bytes]:
     contents = {MANIFEST: manifest} | dict(sorted(bundle.files.items()))
     for name, data in contents.items():
         _check_member(name, len(data))
-    if _from_contents(contents) != bundle:
+    if _from_contents(contents, policy_may_be_missing=False) != bundle:
         raise BundleError("the bundle changes when it is written as JSON; use plain lists, objects and string keys")
     return contents
 
@@ -282,7 +286,7 @@ def _read_archive(path: Path) -> dict[str, bytes]:
     return contents
 
 
-def _from_contents(contents: Mapping[str, bytes]) -> Bundle:
+def _from_contents(contents: Mapping[str, bytes], policy_may_be_missing: bool) -> Bundle:
     """Build and check the bundle that files make up."""
     if MANIFEST not in contents:
         raise BundleError(f"{MANIFEST} is missing")
@@ -300,7 +304,8 @@ def _from_contents(contents: Mapping[str, bytes]) -> Bundle:
         raise BundleError(f"{MANIFEST}: holds a number or a text that JSON cannot: {error}") from error
     if digest != expected:
         raise BundleError(f"{MANIFEST}: the digest does not match, the manifest was changed after it was written")
-    files = _check_files(manifest["files"], contents)
+    may_be_missing = {POLICY} if policy_may_be_missing and kind == "scaling" else set()
+    files = _check_files(manifest["files"], contents, may_be_missing)
     try:
         fields: dict[str, Any] = {
             "name": _text("name", manifest["name"]),
@@ -316,7 +321,7 @@ def _from_contents(contents: Mapping[str, bytes]) -> Bundle:
         else:
             fields["interface"] = Interface.from_json(manifest["interface"])
         bundle = Bundle(**fields)
-        _check_policy(bundle)
+        _check_policy(bundle, may_be_missing)
     except BundleError:
         raise
     except ValueError as error:
@@ -324,11 +329,13 @@ def _from_contents(contents: Mapping[str, bytes]) -> Bundle:
     return bundle
 
 
-def _check_files(listed: Any, contents: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The listed files, after checking sizes and hashes."""
+def _check_files(listed: Any, contents: Mapping[str, bytes], may_be_missing: Set[str]) -> dict[str, bytes]:
+    """The listed files that are there, after checking sizes and hashes."""
     files: dict[str, bytes] = {}
     for name, entry in _object("files", listed).items():
         _check_keys(f"{MANIFEST}: files.{name}", _object(f"files.{name}", entry), {"sha256", "bytes"})
+        if name in may_be_missing and name not in contents:
+            continue
         if name not in contents or name == MANIFEST:
             raise BundleError(f"{name} is listed in {MANIFEST} but missing")
         data = contents[name]
@@ -342,7 +349,7 @@ def _check_files(listed: Any, contents: Mapping[str, bytes]) -> dict[str, bytes]
     return files
 
 
-def _check_policy(bundle: Bundle) -> None:
+def _check_policy(bundle: Bundle, may_be_missing: Set[str]) -> None:
     """Check that what decides exists, loads, and fits."""
     if bundle.kind == "scaling":
         make_rule(bundle.fallback.rule, bundle.fallback.parameters, bundle.fleet)
@@ -353,7 +360,7 @@ def _check_policy(bundle: Bundle) -> None:
         sizes = (bundle.interface.observation_size, bundle.interface.action_size)
     if isinstance(bundle.policy, RulePart):
         make_rule(bundle.policy.rule, bundle.policy.parameters, bundle.fleet)
-    else:
+    elif bundle.policy.file in bundle.files or bundle.policy.file not in may_be_missing:
         load_policy(bundle, *sizes)
 
 

@@ -29,6 +29,7 @@ from policy_runtime.bundle import (
     write_bundle,
     write_bundle_folder,
 )
+from policy_runtime.decision import Policy
 from policy_runtime.errors import BundleError
 from policy_runtime.spec import ActionSpec, FleetSpec
 
@@ -160,6 +161,29 @@ def test_a_missing_file_is_named(tmp_path) -> None:
         read_bundle(tmp_path / "nowhere.tar.gz")
     with pytest.raises(BundleError, match=r"bundle.json is missing"):
         read_bundle(tmp_path)
+
+
+def test_where_the_policy_may_be_missing_its_rule_is_read_but_nothing_else_may_be(tmp_path, learned_bundle) -> None:
+    write_bundle_folder(learned_bundle(), tmp_path)
+    (tmp_path / "policy.onnx").unlink()
+    with pytest.raises(BundleError, match=r"policy.onnx is listed in bundle.json but missing"):
+        read_bundle(tmp_path)
+
+    bundle = read_bundle(tmp_path, policy_may_be_missing=True)
+
+    assert Policy(bundle).failure == "policy.onnx is missing"
+    (tmp_path / "policy.onnx").write_bytes(b"another")
+    with pytest.raises(BundleError, match=r"policy.onnx: size or SHA-256 differ"):
+        read_bundle(tmp_path, policy_may_be_missing=True)
+
+
+def test_a_folder_keeps_nothing_of_an_earlier_bundle(tmp_path, learned_bundle) -> None:
+    write_bundle_folder(learned_bundle(), tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+
+    write_bundle_folder(builtin_bundle(), tmp_path)
+
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle.json", "notes.txt"}
 
 
 def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
