@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import struct
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -27,9 +29,8 @@ import numpy.typing as npt
 from policy_runtime.bundle import Bundle, OnnxPart, RulePart, load_policy
 from policy_runtime.errors import BundleError, InputError
 from policy_runtime.features import (
-    exogenous_features,
+    Observer,
     feature_names,
-    observe,
     pending_queue,
     seasonal_history,
     seasonal_names,
@@ -43,6 +44,7 @@ Doubles = npt.NDArray[np.float64]
 _MAX_DAYS = 29
 """Days of history that a request may hold: four weeks, the longest seasonal value, and a day of margin."""
 _MAX_VALUE = 1e12
+_MAX_BITS = int(np.float64(_MAX_VALUE).view(np.uint64))
 _MAX_TIME = 32_503_680_000.0  # the year 3000
 _WEEK_SECONDS = 7 * 86_400
 _MONDAY = 3 * 86_400  # the epoch began on a Thursday, three days into its week
@@ -61,9 +63,12 @@ class Policy:
         bundle: what was loaded.
         rule: the rule that decides, or that stands in for the learned policy.
         learned: the learned policy; ``None`` for a rule, and when it could not be loaded.
+        observer: makes what the learned policy sees.
         failure: why the learned policy could not be loaded, else ``None``; the rule then decides.
         seasonal: names of the seasonal values that a request should give, unless its history is ``history`` long.
+        seasonal_set: the same, to look them up.
         learned_seasonal: those of them that the learned policy cannot do without.
+        learned_history: steps of history that the learned policy cannot do without.
         history: steps of history from which everything can be computed.
         identity: name, version and rule: a state of another identity is not used.
     """
@@ -95,8 +100,11 @@ class Policy:
             self.rule: Rule = make_rule(rule.rule, rule.parameters, bundle.fleet)
         except ValueError as error:
             raise BundleError(f"policy {bundle.name!r}: {error}") from error
+        self.observer = Observer(bundle.features, bundle.fleet)
         self.learned_seasonal = seasonal_names(bundle.features) if isinstance(bundle.policy, OnnxPart) else ()
+        self.learned_history = max(bundle.features.history, bundle.fleet.provisioning_delay + 1)
         self.seasonal = tuple(dict.fromkeys((*self.learned_seasonal, *self.rule.seasonal)))
+        self.seasonal_set = frozenset(self.seasonal)
         self.history = max(
             bundle.features.history if isinstance(bundle.policy, OnnxPart) else 1,
             bundle.fleet.provisioning_delay + 1,
@@ -107,7 +115,11 @@ class Policy:
 
 
 class _Request:
-    """A checked request; arrays are float64 with NaN for missing values, most recent last."""
+    """A checked request; arrays are float64 with NaN for missing values, most recent last.
+
+    Attributes:
+        complete: no value is missing.
+    """
 
     def __init__(self, policy: Policy, request: Mapping[str, Any]) -> None:
         if not isinstance(request, Mapping):
@@ -124,10 +136,15 @@ class _Request:
         self.age = 0.0 if observed is None else self.time - _time("observed_at", observed)
         if self.age < -step:
             raise InputError("observed_at", "is more than a step later than timestamp")
-        self.load, self.failed, self.active, self.pending = _histories(request, policy.bundle.fleet.steps_per_day)
+        histories, self.complete = _histories(request, policy.bundle.fleet.steps_per_day)
+        self.load, self.failed, self.active, self.pending = histories
         self.total = int(self.active[-1] + self.pending[-1])
         self.seasonal = _seasonal(policy, request.get("seasonal"))
         self.state = _State(policy, request.get("state"), self.time)
+
+    def filled(self, values: Doubles) -> tuple[Doubles | None, bool]:
+        """``_filled`` of some of the histories' values, at no cost when none is missing."""
+        return (values, False) if self.complete else _filled(values)
 
 
 class _State:
@@ -140,9 +157,10 @@ class _State:
             return
         _check_object("state", state, _STATE_KEYS)
         identity = state.get("policy")
-        _check_object("state.policy", identity, tuple(policy.identity))
-        if dict(identity) != policy.identity:
-            return
+        if type(identity) is not dict or identity != policy.identity:
+            _check_object("state.policy", identity, tuple(policy.identity))
+            if dict(identity) != policy.identity:
+                return
         decided_at = _state_time("state.decided_at", state.get("decided_at"))
         if state.get("last_scale_out") is not None:
             self.last_scale_out = _state_time("state.last_scale_out", state["last_scale_out"])
@@ -182,7 +200,7 @@ def decide(policy: Policy, request: Mapping[str, Any]) -> dict[str, Any]:
         InputError: the request is not usable; the message names the field.
     """
     known = _Request(policy, request)
-    load, missing = _filled(known.load)
+    load, missing = known.filled(known.load)
     raw, fallback, rule_state, reason = _propose(policy, known, load)
     constraints, desired = _guard(policy, known, load, missing, raw)
     delta = desired - known.total
@@ -237,78 +255,71 @@ def _learned_step(policy: Policy, known: _Request, load: Doubles) -> int:
         raise _GiveWay(f"the learned policy could not be loaded ({policy.failure})")
     if known.age > bundle.guardrails.stale_after_seconds:
         raise _GiveWay(f"the observation is {known.age:.0f} seconds old")
-    needed = max(spec.history, fleet.provisioning_delay + 1)
-    if len(load) < needed:
-        raise _GiveWay(f"the history has {len(load)} of the {needed} steps needed")
-    sizes = known.active[-fleet.provisioning_delay - 1 :] + known.pending[-fleet.provisioning_delay - 1 :]
-    missing = np.count_nonzero(np.isnan(known.load[-spec.history :])) + np.count_nonzero(np.isnan(sizes))
-    if missing > bundle.guardrails.max_missing:
-        raise _GiveWay(f"{missing} recent values are missing, at most {bundle.guardrails.max_missing} are filled")
-    seasonal = _seasonal_rows(policy, known, load, policy.learned_seasonal, 1)
-    for name, value in zip(policy.learned_seasonal, seasonal[0].tolist(), strict=True):
-        if math.isnan(value):
-            raise _GiveWay(f"the seasonal value {name} is unknown")
-    recent = load[-spec.history :].astype(np.float32)[:, None]
-    exogenous = exogenous_features(
-        load=recent,
-        first=spec.history,
-        count=1,
-        spec=spec,
-        fleet=fleet,
-        clock=np.array([_clock(known.time, fleet.step_seconds) - spec.history]),
-        seasonal=seasonal.astype(np.float32)[:, :, None],
-    )
+    if len(load) < policy.learned_history:
+        raise _GiveWay(f"the history has {len(load)} of the {policy.learned_history} steps needed")
+    ordered = slice(-fleet.provisioning_delay - 1, None)
+    sizes = known.active[ordered] + known.pending[ordered]
+    if not known.complete:
+        missing = np.count_nonzero(np.isnan(known.load[-spec.history :])) + np.count_nonzero(np.isnan(sizes))
+        if missing > bundle.guardrails.max_missing:
+            raise _GiveWay(f"{missing} recent values are missing, at most {bundle.guardrails.max_missing} are filled")
+    seasonal: list[float] = _seasonal_rows(policy, known, load, policy.learned_seasonal, 1)[0].tolist()
+    if math.isnan(sum(seasonal)):  # then one of them is
+        unknown = policy.learned_seasonal[[*map(math.isnan, seasonal)].index(True)]
+        raise _GiveWay(f"the seasonal value {unknown} is unknown")
     active, pending = _fleet_now(known, sizes, fleet.provisioning_delay)
-    failures, _ = _filled(known.failed)
-    failed = np.zeros(1) if failures is None else np.minimum(failures[-1:], load[-1:])
-    observation = observe(exogenous[0], spec, active, pending, recent[-1], failed.astype(np.float32))
+    failures, _ = known.filled(known.failed)
+    failed = 0.0 if failures is None else min(float(failures[-1]), float(load[-1]))
+    clock = _clock(known.time, fleet.step_seconds)
+    observation = policy.observer(load, seasonal, clock, active, pending, failed)
     try:
-        scores: list[float] = policy.learned(observation.reshape(1, -1))[0].tolist()
+        scores: list[float] = policy.learned(observation[None])[0].tolist()
     except Exception as error:  # onnxruntime's exceptions have no narrower common base
         raise _GiveWay(f"the learned policy failed ({error})") from error
-    if len(scores) != len(bundle.actions.steps) or not all(map(math.isfinite, scores)):
+    if len(scores) != len(bundle.actions.steps) or not math.isfinite(sum(scores)):  # finite only if all are
         raise _GiveWay("the learned policy gave no finite scores")
     return bundle.actions.steps[scores.index(max(scores))]
 
 
-def _fleet_now(known: _Request, sizes: Doubles, delay: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Active machines and the queue of pending ones, as ``observe`` takes them.
+def _fleet_now(known: _Request, sizes: Doubles, delay: int) -> tuple[float, list[float]]:
+    """Active machines and the queue of pending ones, as an ``Observer`` takes them.
 
     The queue is what the recent sizes say, corrected to the pending machines reported: orders that arrived early are
     taken from its front, orders that are overdue are expected next. Without a delay nothing is ever pending.
     """
-    filled, _ = _filled(sizes)
+    filled, _ = known.filled(sizes)
     assert filled is not None  # the last size is always known
     queue = pending_queue(filled.tolist(), delay)
-    pending = float(known.pending[-1])
+    active, pending = float(known.active[-1]), float(known.pending[-1])
+    if not queue:
+        return active + pending, queue
     surplus = sum(queue) - pending
-    for slot, machines in enumerate(queue):
-        early = min(machines, max(surplus, 0.0))
+    if surplus < 0.0:
+        queue[0] -= surplus
+    for slot in range(delay if surplus > 0.0 else 0):
+        early = min(queue[slot], surplus)
         queue[slot] -= early
         surplus -= early
-    if queue and surplus < 0.0:
-        queue[0] -= surplus
-    active = float(known.active[-1]) + (0.0 if queue else pending)
-    return np.array([active], np.float32), np.array(queue, np.float32)[:, None]
+    return active, queue
 
 
 def _rule_size(policy: Policy, known: _Request, load: Doubles) -> tuple[int, State]:
     """The size that the rule wants, and its next state."""
     rule, state = policy.rule, known.state.rule
-    replay = 0
-    if state is None:
-        state = rule.initial_state(1)
-        replay = min(rule.memory, len(load) - 1)
-    active, _ = _filled(known.active[-replay - 1 :])
-    pending, _ = _filled(known.pending[-replay - 1 :])
+    replay = min(rule.memory, len(load) - 1) if state is None else 0
+    active, _ = known.filled(known.active[-replay - 1 :])
+    pending, _ = known.filled(known.pending[-replay - 1 :])
     assert active is not None and pending is not None  # the last sizes are always known
-    seasonal = _seasonal_rows(policy, known, load, rule.seasonal, replay + 1)
     recent = load[-replay - 1 :]
-    wanted = np.zeros(1)
-    for step in range(replay + 1):
-        now = slice(step, step + 1)
-        by_name = {name: seasonal[now, column] for column, name in enumerate(rule.seasonal)}
-        wanted, state = rule.desired(Fleets(recent[now], active[now], pending[now], by_name), state)
+    seasonal = _seasonal_rows(policy, known, load, rule.seasonal, replay + 1).T
+
+    def part(steps: slice) -> Fleets:
+        by_name = dict(zip(rule.seasonal, seasonal[:, steps], strict=True))
+        return Fleets(recent[steps], active[steps], pending[steps], by_name)
+
+    if state is None:
+        state = rule.state_after(part(slice(replay))) if replay else rule.initial_state(1)
+    wanted, state = rule.desired(part(slice(replay, None)), state)
     return int(wanted[0]), state
 
 
@@ -317,16 +328,18 @@ def _seasonal_rows(policy: Policy, known: _Request, load: Doubles, names: Sequen
 
     Values of the request hold for the present decision alone; the others come from the history.
     """
+    given = [known.seasonal.get(name, math.nan) for name in names]
+    now = np.array([given])
+    if count == 1 and not math.isnan(sum(given)):
+        return now
     bundle = policy.bundle
     values = np.full((count, len(names)), np.nan)
-    if len(load) >= bundle.fleet.steps_per_day and not (count == 1 and all(name in known.seasonal for name in names)):
+    if len(load) >= bundle.fleet.steps_per_day:
         first = len(load) - count + 1
         clock = np.array([_clock(known.time, bundle.fleet.step_seconds) - len(load)])
         path = load.astype(np.float32)[:, None]
         values[:] = seasonal_values(path, first, count, names, bundle.features, bundle.fleet, clock)[:, :, 0]
-    for column, name in enumerate(names):
-        if name in known.seasonal:
-            values[-1, column] = known.seasonal[name]
+    values[-1:] = np.where(np.isnan(now), values[-1:], now)
     return values
 
 
@@ -334,6 +347,8 @@ def _guard(policy: Policy, known: _Request, load: Doubles | None, missing: bool,
     """Apply the guardrails: the names of those that changed the size, in order, and the size."""
     limits, fleet, total = policy.bundle.guardrails, policy.bundle.fleet, known.total
     constraints: list[str] = []
+    if total <= desired <= total + limits.max_step_up and fleet.min_machines <= desired <= fleet.max_machines:
+        return constraints, desired  # as mostly
 
     def restrict(name: str, size: int) -> None:
         nonlocal desired
@@ -396,6 +411,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
+def _is_amount(value: Any) -> bool:
+    """Whether a value is a number of requests or machines."""
+    return (type(value) is float or _is_number(value)) and 0.0 <= value <= _MAX_VALUE
+
+
 def _time(name: str, value: Any) -> float:
     """Seconds since 1970 of an ISO 8601 text or a number."""
     if isinstance(value, str):
@@ -411,45 +431,78 @@ def _time(name: str, value: Any) -> float:
     return float(value)
 
 
-def _histories(request: Mapping[str, Any], steps_per_day: int) -> Doubles:
-    """The checked histories, shape ``(4, steps)`` in the order of ``_HISTORIES``; NaN where a value is missing."""
-    steps = None
-    for name in _HISTORIES:
-        values = request[name]
+def _histories(request: Mapping[str, Any], steps_per_day: int) -> tuple[Doubles, bool]:
+    """The checked histories, and whether they are known to be complete.
+
+    Returns:
+        Shape ``(4, steps)`` in the order of ``_HISTORIES``, NaN where a value is missing; ``True`` if there is no NaN.
+    """
+    histories, longest = [request[name] for name in _HISTORIES], _MAX_DAYS * steps_per_day
+    table = _plain_table(histories, longest)
+    if table is None:
+        table = _checked_table(histories, longest)
+    # As unsigned integers the bits of floats are in the order of the floats from 0 up; those of negative ones and of
+    # NaN are larger still. So one reduction tells that all is well; and to compare bytes is to spare another one.
+    machines = table[2:]
+    in_range = np.maximum.reduce(table.view(np.uint64), axis=None) <= _MAX_BITS
+    complete = bool(in_range) and np.floor(machines).tobytes() == machines.tobytes()
+    if not complete:
+        _refuse_bad_values(table)
+    return table, complete
+
+
+def _plain_table(histories: Sequence[Any], longest: int) -> Doubles | None:
+    """The table that four equally long lists of plain numbers make up; ``None`` if they are anything else.
+
+    It is there to be fast: ``count`` finds types, and ``struct`` reads numbers, in less time than loops or NumPy.
+    """
+    if set(map(type, histories)) != {list} or not 0 < (steps := len(histories[0])) <= longest:
+        return None
+    for values in histories:
+        types = [*map(type, values)]
+        floats = types.count(float)
+        if len(types) != steps or (floats < steps and floats + types.count(int) < steps):
+            return None
+    try:
+        rows = [struct.pack(f"{steps}d", *values) for values in histories]
+    except struct.error:  # an integer that no float can hold
+        return None
+    return np.frombuffer(b"".join(rows), np.float64).reshape(4, steps)
+
+
+def _checked_table(histories: Sequence[Any], longest: int) -> Doubles:
+    """The table that four histories of any valid kind make up; raises ``InputError`` for the first invalid one."""
+    for name, values in zip(_HISTORIES, histories, strict=True):
         if isinstance(values, np.ndarray):
             if values.ndim != 1 or values.dtype.kind not in "iuf":
                 raise InputError(name, f"expected a 1-D array of numbers, got {values.ndim}-D {values.dtype}")
         elif not isinstance(values, (list, tuple)):
             raise InputError(name, f"expected a list of numbers, got {type(values).__name__}")
-        elif not set(map(type, values)) <= {int, float, type(None)}:
+        elif not set(map(type, values)) <= {int, float, NoneType}:
             for index, value in enumerate(values):
                 if value is not None and not _is_number(value):
                     raise InputError(f"{name}[{index}]", f"expected a number, got {value!r:.80}")
-        if steps is None:
-            steps = len(values)
-        if not 0 < len(values) <= _MAX_DAYS * steps_per_day:
-            raise InputError(name, f"has {len(values)} values, expected 1 to {_MAX_DAYS * steps_per_day}")
-        if len(values) != steps:
-            raise InputError(name, f"has {len(values)} values, load has {steps}")
+        if not 0 < len(values) <= longest:
+            raise InputError(name, f"has {len(values)} values, expected 1 to {longest}")
+        if len(values) != len(histories[0]):
+            raise InputError(name, f"has {len(values)} values, load has {len(histories[0])}")
     try:
-        table = np.array([request[name] for name in _HISTORIES], np.float64)  # None becomes NaN
+        return np.array(histories, np.float64)  # None becomes NaN
     except OverflowError as error:
         raise InputError("load, failed, active or pending", f"holds a number above {_MAX_VALUE:g}") from error
-    if not (table.min() >= 0.0 and table.max() <= _MAX_VALUE):  # not so, too, if a value is NaN
-        for row, index in np.argwhere((table < 0.0) | (table > _MAX_VALUE))[:1]:
-            raise InputError(
-                f"{_HISTORIES[row]}[{index}]", f"{table[row, index]:g} is not between 0 and {_MAX_VALUE:g}"
-            )
-    fraction = table[2:] % 1.0
-    if fraction.any():  # true for NaN, too
-        for row, index in np.argwhere(fraction > 0.0)[:1]:
-            raise InputError(
-                f"{_HISTORIES[row + 2]}[{index}]", f"{table[row + 2, index]:g} is not a whole number of machines"
-            )
+
+
+def _refuse_bad_values(table: Doubles) -> None:
+    """Raise ``InputError`` for the first value that is out of range, not whole, or missing where it must not be."""
+    for row, index in np.argwhere((table < 0.0) | (table > _MAX_VALUE))[:1]:
+        raise InputError(f"{_HISTORIES[row]}[{index}]", f"{table[row, index]:g} is not between 0 and {_MAX_VALUE:g}")
+    for row, index in np.argwhere(table[2:] % 1.0 > 0.0)[:1]:
+        raise InputError(
+            f"{_HISTORIES[row + 2]}[{index}]", f"{table[row + 2, index]:g} is not a whole number of machines"
+        )
     for row in (2, 3):
         if math.isnan(table[row, -1]):
             raise InputError(f"{_HISTORIES[row]}[{table.shape[1] - 1}]", "the most recent value is required")
-    return table
 
 
 def _seasonal(policy: Policy, values: Any) -> dict[str, float]:
@@ -460,16 +513,15 @@ def _seasonal(policy: Policy, values: Any) -> dict[str, float]:
         raise InputError("seasonal", f"expected an object, got {type(values).__name__}")
     result = {}
     for name, value in values.items():
-        if name not in policy.seasonal:
+        if name not in policy.seasonal_set:
             try:
                 seasonal_history((name,), policy.bundle.features, policy.bundle.fleet)
             except (ValueError, TypeError) as error:
                 raise InputError(f"seasonal.{name}", str(error)) from error
-        if value is None or (_is_number(value) and value != value):
-            continue
-        if not _is_number(value) or not 0.0 <= value <= _MAX_VALUE:
+        if _is_amount(value):
+            result[name] = float(value)
+        elif not (value is None or (_is_number(value) and value != value)):
             raise InputError(f"seasonal.{name}", f"expected a number from 0 to {_MAX_VALUE:g}, got {value!r:.80}")
-        result[name] = float(value)
     return result
 
 
@@ -497,7 +549,7 @@ def _rule_state(rule: Rule, values: Any) -> State:
         items = value if shape else [value]
         if not isinstance(items, list) or (shape and len(items) != shape[0]):
             raise InputError(field, f"expected a list of {shape[0]} numbers, got {value!r:.80}")
-        if not all(_is_number(item) and 0.0 <= item <= _MAX_VALUE for item in items):
+        if not all(map(_is_amount, items)):
             raise InputError(field, f"expected numbers from 0 to {_MAX_VALUE:g}, got {value!r:.80}")
         state[name] = np.array(items, np.float64).reshape(array.shape)
     return state

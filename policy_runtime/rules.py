@@ -23,6 +23,7 @@ from policy_runtime.spec import FleetSpec, Spec, bounded
 
 Array = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 State = Mapping[str, Doubles]
 
 _ROUNDING = 1e-6
@@ -72,6 +73,14 @@ class Rule(ABC):
         """The state before the first step of ``n`` fleets."""
         return {}
 
+    def state_after(self, path: Fleets) -> dict[str, Doubles]:
+        """The state of one fleet after some steps from the initial state: ``desired`` at each of them, without sizes.
+
+        Args:
+            path: arrays of shape ``(steps,)``, what the rule saw before each step.
+        """
+        return {}
+
     def expected(self, seasonal: Mapping[str, Array]) -> Doubles:
         """The load that the seasonal values make the rule expect, requests per step; 0 or NaN where nothing is known.
 
@@ -114,6 +123,12 @@ def _need(load: Array, machines_per_request: Doubles) -> Doubles:
     return need
 
 
+def _streak(held: Bools, most: Doubles) -> Doubles:
+    """For how many steps up to the last one a condition has held, counted up to ``most``; shape ``(1,)``."""
+    broken = np.flatnonzero(~held)
+    return np.minimum(len(held) - 1.0 - broken[-1] if len(broken) else float(len(held)), most)
+
+
 def _column(settings: Sequence[Spec], name: str) -> Doubles:
     """A parameter's value in each of the settings, shape ``(1,)`` or ``(n,)``."""
     return np.array([getattr(one, name) for one in settings], np.float64)
@@ -143,7 +158,11 @@ class _TrailingMaximum:
         if self._left is not None:
             result[self._left] = 0.0
         result[:, -1] = value
-        return result.max(axis=1), result
+        return np.maximum.reduce(result, axis=1), result
+
+    def of_last(self, path: Doubles, value: float) -> Doubles:
+        """``initial(1, value)`` after each value of ``path`` was pushed."""
+        return np.concatenate([self.initial(1, value), path[None]], axis=1)[:, -self.length :]
 
 
 class _EarlierDays:
@@ -235,16 +254,26 @@ class TargetTracking(Rule):
         """Steps for which each alarm's condition has held."""
         return {"above": np.zeros(n), "below": np.zeros(n)}
 
+    def state_after(self, path: Fleets) -> dict[str, Doubles]:
+        """See ``Rule``."""
+        _, high, low = self._breaches(path.load, np.asarray(path.active, np.float64))
+        return {"above": _streak(high, self._out_periods), "below": _streak(low, self._in_periods)}
+
     def _wanted(self, fleets: Fleets, expected: Doubles, state: State) -> tuple[Doubles, State]:
         active = np.asarray(fleets.active, np.float64)
         total = active + fleets.pending
-        need = _need(fleets.load, self._per_request)
-        above = np.minimum(state["above"] + 1.0, self._out_periods) * (need > active)
-        below = np.minimum(state["below"] + 1.0, self._in_periods) * (need < self._low_ratio * active - 2 * _ROUNDING)
+        need, high, low = self._breaches(fleets.load, active)
+        above = np.minimum(state["above"] + 1.0, self._out_periods) * high
+        below = np.minimum(state["below"] + 1.0, self._in_periods) * low
         size = np.ceil(need)
         wanted = np.where(above >= self._out_periods, np.maximum(total, size), total)
         scale_in = (below >= self._in_periods) & (total == active)
         return np.where(scale_in, size, wanted), {"above": above, "below": below}
+
+    def _breaches(self, load: Array, active: Doubles) -> tuple[Doubles, Bools, Bools]:
+        """Machines needed, and whether the conditions of the high and of the low alarm hold."""
+        need = _need(load, self._per_request)
+        return need, need > active, need < self._low_ratio * active - 2 * _ROUNDING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,13 +336,17 @@ class StepScaling(Rule):
         """Steps for which each alarm's condition has held."""
         return {"above": np.zeros(n), "below": np.zeros(n)}
 
+    def state_after(self, path: Fleets) -> dict[str, Doubles]:
+        """See ``Rule``."""
+        _, high, low = self._breaches(path.load, np.asarray(path.active, np.float64))
+        return {"above": _streak(high, self._out_periods), "below": _streak(low, self._in_periods)}
+
     def _wanted(self, fleets: Fleets, expected: Doubles, state: State) -> tuple[Doubles, State]:
         active = np.asarray(fleets.active, np.float64)
         total = active + fleets.pending
-        busy = _need(fleets.load, self._per_request)  # machines' worth of load, a rounding error low
+        busy, high, low = self._breaches(fleets.load, active)
         least = busy + 2 * _ROUNDING
-        high, low = least >= self._high * active, busy <= self._low * active
-        above = np.minimum(state["above"] + 1.0, self._out_periods) * (high & (busy > 0))
+        above = np.minimum(state["above"] + 1.0, self._out_periods) * high
         below = np.minimum(state["below"] + 1.0, self._in_periods) * low
         steps_out = 1.0 + (least >= self._higher * active) + (least >= self._highest * active)
         steps_in = 1.0 + (busy <= self._lower * active)
@@ -322,6 +355,12 @@ class StepScaling(Rule):
         wanted = np.where(above >= self._out_periods, np.maximum(total, active + grow), total)
         scale_in = (below >= self._in_periods) & (total == active)
         return np.where(scale_in, active - shrink, wanted), {"above": above, "below": below}
+
+    def _breaches(self, load: Array, active: Doubles) -> tuple[Doubles, Bools, Bools]:
+        """Machines' worth of load, a rounding error low, and whether the conditions of both alarms hold."""
+        busy = _need(load, self._per_request)
+        high = (busy + 2 * _ROUNDING >= self._high * active) & (busy > 0)
+        return busy, high, busy <= self._low * active
 
 
 @dataclasses.dataclass(frozen=True)
@@ -373,16 +412,25 @@ class KubernetesHpa(Rule):
         """Recommendations of the last steps, oldest first; the largest possible ones hold the size at the start."""
         return {"recommended": self._window.initial(n, self._max)}
 
+    def state_after(self, path: Fleets) -> dict[str, Doubles]:
+        """See ``Rule``."""
+        active = np.asarray(path.active, np.float64)
+        recommended = self._recommendation(path.load, active, active + path.pending)
+        return {"recommended": self._window.of_last(recommended, self._max)}
+
     def _wanted(self, fleets: Fleets, expected: Doubles, state: State) -> tuple[Doubles, State]:
         active = np.asarray(fleets.active, np.float64)
         total = active + fleets.pending
-        need = _need(fleets.load, self._per_request)
-        change = (need > self._up * total) | (need < self._down * active - 2 * _ROUNDING)
-        recommendation = np.where(change, np.ceil(need), total)
+        recommendation = self._recommendation(fleets.load, active, total)
         highest, recommended = self._window.push(state["recommended"], recommendation)
         size = np.maximum(recommendation, np.minimum(total, highest))
         limit = np.maximum(2.0 * total, total + 4.0) * self._growth
         return np.minimum(size, limit), {"recommended": recommended}
+
+    def _recommendation(self, load: Array, active: Doubles, total: Doubles) -> Doubles:
+        need = _need(load, self._per_request)
+        change = (need > self._up * total) | (need < self._down * active - 2 * _ROUNDING)
+        return np.where(change, np.ceil(need), total)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -427,6 +475,10 @@ class Predictive(Rule):
     def initial_state(self, n: int) -> dict[str, Doubles]:
         """Target tracking's state."""
         return self._dynamic.initial_state(n)
+
+    def state_after(self, path: Fleets) -> dict[str, Doubles]:
+        """See ``Rule``."""
+        return self._dynamic.state_after(path)
 
     def expected(self, seasonal: Mapping[str, Array]) -> Doubles:
         """The forecast with its buffer; 0 where no day is known."""
@@ -485,14 +537,21 @@ class Hybrid(Rule):
         """Sizes wanted in the last steps, oldest first."""
         return {"wanted": self._window.initial(n, 0.0)}
 
+    def state_after(self, path: Fleets) -> dict[str, Doubles]:
+        """See ``Rule``."""
+        return {"wanted": self._window.of_last(self._asked(path.load, self.expected(path.seasonal)), 0.0)}
+
     def expected(self, seasonal: Mapping[str, Array]) -> Doubles:
         """The quantile of the known days; NaN where no day is known."""
         return _known_quantile(self._days.read(seasonal), self._quantile)
 
     def _wanted(self, fleets: Fleets, expected: Doubles, state: State) -> tuple[Doubles, State]:
-        need = _need(np.fmax(expected, fleets.load), self._per_request)
-        largest, wanted = self._window.push(state["wanted"], np.maximum(np.ceil(need), 0.0))
+        largest, wanted = self._window.push(state["wanted"], self._asked(fleets.load, expected))
         return largest, {"wanted": wanted}
+
+    def _asked(self, load: Array, expected: Doubles) -> Doubles:
+        """The size wanted now."""
+        return np.maximum(np.ceil(_need(np.fmax(expected, load), self._per_request)), 0.0)
 
 
 def _known_quantile(values: Doubles, quantile: Doubles) -> Doubles:
@@ -507,7 +566,7 @@ def _known_quantile(values: Doubles, quantile: Doubles) -> Doubles:
     lower: Doubles
     upper: Doubles
     share: Doubles | float
-    if len(quantile) == 1 and not np.isnan(values[last]).any():
+    if len(quantile) == 1 and not np.logical_or.reduce(np.isnan(values[last])):
         position = float(quantile[0]) * last
         first = int(position)
         lower, upper, share = values[first], values[min(first + 1, last)], position - first

@@ -199,17 +199,27 @@ def _requests(preset: Preset, policy: Policy) -> list[dict[str, object]]:
     """Requests of the first hours of an episode, as JSON would bring them."""
     simulation = Simulation(_problem(preset), 1)
     simulation.reset([np.random.default_rng(TUNING_SEEDS[0])])
-    controller = BundleController(policy)
+    controller = _Recorder(policy)
     controller.start(simulation)
-    requests = []
     for _ in range(200):
-        change = controller.change(simulation)
-        simulation.step(change)
-        request = controller.request(simulation, 0)
-        requests.append(
+        simulation.step(controller.change(simulation))
+    return controller.requests
+
+
+class _Recorder(BundleController):
+    """Keeps the requests that it decides on, with plain lists."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(policy)
+        self.requests: list[dict[str, object]] = []
+
+    def request(self, simulation: Simulation, lane: int) -> dict[str, object]:
+        """The decision request of one fleet before the next step."""
+        request = super().request(simulation, lane)
+        self.requests.append(
             {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in request.items()}
         )
-    return requests
+        return request
 
 
 def _problem(preset: Preset) -> Problem:

@@ -100,6 +100,18 @@ class TestRecord:
             arrays = {key: np.array(value) if isinstance(value, list) else value for key, value in lists.items()}
             assert decide(policy, lists) == decide(policy, arrays)
 
+    @settings(max_examples=50, deadline=None)
+    @given(
+        load=st.lists(st.one_of(st.floats(0, 1e12), st.integers(0, 10**12)), min_size=1, max_size=20),
+        rule=st.sampled_from(sorted(RULES)),
+    )
+    def test_lists_tuples_and_arrays_are_read_alike(self, load: list[float], rule: str) -> None:
+        # Lists of plain numbers are read on a path of their own.
+        policy, lists = rule_policy(rule), request(load)
+        tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in lists.items()}
+        arrays = {key: np.array(value, float) if isinstance(value, list) else value for key, value in lists.items()}
+        assert decide(policy, lists) == decide(policy, tuples) == decide(policy, arrays)
+
 
 class TestInput:
     @pytest.mark.parametrize(
@@ -111,6 +123,12 @@ class TestInput:
             ({"load": "600"}, "load"),
             ({"load": [600.0, "600"]}, "load[1]"),
             ({"load": [600.0, True]}, "load[1]"),
+            ({"failed": [0, False]}, "failed[1]"),
+            ({"load": [600.0, 10**13]}, "load[1]"),
+            ({"load": (600.0, -1.0)}, "load[1]"),
+            ({"load": np.array([600.0, math.inf])}, "load[1]"),
+            ({"pending": np.array([0.0, 0.5])}, "pending[1]"),
+            ({"active": [10.5, None]}, "active[0]"),
             ({"load": [[600.0], [600.0]]}, "load[0]"),
             ({"load": [600.0, -1.0]}, "load[1]"),
             ({"load": [math.inf, 600.0]}, "load[0]"),

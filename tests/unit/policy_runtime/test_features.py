@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy_runtime.features import (
+    Observer,
     exogenous_features,
     feature_names,
     observe,
@@ -52,6 +53,55 @@ def test_features_have_the_same_bits_along_a_path_and_for_one_decision(seed: int
     recent = load[first - spec.history : first, [fleet_index]]
     one = exogenous_features(recent, spec.history, 1, spec, fleet, clock[:1] + first - spec.history, seasonal=seasonal)
     np.testing.assert_array_equal(one[0, :, 0], along[step, :, fleet_index])
+
+
+feature_specs = st.builds(
+    FeatureSpec,
+    lags=st.lists(st.integers(1, 70), max_size=6).map(tuple),
+    windows=st.lists(st.integers(2, 130), max_size=5).map(tuple),
+    seasonal_days=st.lists(st.integers(1, 28), max_size=4).map(tuple),
+    calendar=st.booleans(),
+)
+fleet_specs = st.builds(
+    FleetSpec,
+    throughput=st.floats(0.01, 1e5),
+    provisioning_delay=st.integers(0, 9),
+    step_seconds=st.sampled_from([60, 300, 3600]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(spec=feature_specs, fleet=fleet_specs, extra=st.integers(0, 40), seed=st.integers(0, 10_000))
+def test_an_observer_sees_the_bits_of_the_features_along_a_path(
+    spec: FeatureSpec, fleet: FleetSpec, extra: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    n, step = 5, int(rng.integers(0, 3))
+    first = spec.history + extra
+    load = (rng.gamma(1.0, 10.0 ** rng.integers(0, 7), (first + 2, n)) * (rng.random((first + 2, n)) < 0.9)).astype(
+        "f4"
+    )
+    clock = rng.integers(0, 7 * fleet.steps_per_day, n)
+    seasonal = rng.gamma(2.0, 3000.0, (3, len(seasonal_names(spec)), n)).astype(np.float32)
+    active = rng.integers(0, 2**20, n).astype(np.float32)
+    pending = rng.integers(0, 100, (fleet.provisioning_delay, n)).astype(np.float32)
+    now = load[first + step - 1]
+    failed = (now * rng.random(n)).astype(np.float32)
+    along = exogenous_features(load, first, 3, spec, fleet, clock, seasonal)
+    expected = observe(along[step], spec, active, pending, now, failed)
+
+    fleet_index = int(rng.integers(0, n))
+    seen = Observer(spec, fleet)(
+        load[: first + step, fleet_index].astype(np.float64),
+        seasonal[step, :, fleet_index].tolist(),
+        int((clock[fleet_index] + first + step) % (7 * fleet.steps_per_day)),
+        float(active[fleet_index]),
+        pending[:, fleet_index].tolist(),
+        float(failed[fleet_index]),
+    )
+
+    assert seen.dtype == np.float32
+    assert seen.tobytes() == expected[:, fleet_index].tobytes()
 
 
 def direct_seasonal(load: np.ndarray, t: int, name: str, spec: FeatureSpec, fleet: FleetSpec, clock: int) -> float:

@@ -348,6 +348,26 @@ def test_replaying_as_many_steps_as_a_rule_remembers_restores_its_decision(name:
     assert run(rule, steps)[-1] == run(rule, steps[-rule.memory - 1 :])[-1]
 
 
+@settings(max_examples=80, deadline=None)
+@given(name=st.sampled_from(sorted(RULES)), seed=st.integers(0, 10_000), steps=st.integers(0, 30))
+def test_the_state_after_some_steps_is_that_of_taking_them_one_by_one(name: str, seed: int, steps: int) -> None:
+    rng = np.random.default_rng(seed)
+    rule = make_rule(name, any_setting(name, rng), FLEET)
+    path = Fleets(
+        load=rng.gamma(1, 900, steps),
+        active=rng.integers(0, 30, steps).astype(np.float64),
+        pending=rng.integers(0, 3, steps).astype(np.float64),
+        seasonal={key: np.where(rng.random(steps) < 0.3, np.nan, rng.gamma(2, 500, steps)) for key in rule.seasonal},
+    )
+    state: Any = rule.initial_state(1)
+    for step in range(steps):
+        now = slice(step, step + 1)
+        seasonal = {key: values[now] for key, values in path.seasonal.items()}
+        _, state = rule.desired(Fleets(path.load[now], path.active[now], path.pending[now], seasonal), state)
+
+    np.testing.assert_equal(rule.state_after(path), dict(state))
+
+
 def test_an_unknown_rule_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown rule 'hybird', known: target_tracking, .*hybrid"):
         make_rule("hybird", {}, FLEET)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,16 @@ def test_scores_are_those_of_the_graph(linear_model) -> None:
     observation = np.array([[1, 2, 3], [0, 0, 1]], np.float32)
     assert (policy.features, policy.actions) == (3, 2)
     np.testing.assert_allclose(policy(observation), observation @ weights + [1, -1])
+    one, other = policy(observation[:1]), policy(observation[1:])
+    np.testing.assert_array_equal(np.concatenate([one, other]), policy(observation))
+
+
+def test_threads_share_a_policy(linear_model) -> None:
+    policy = OnnxPolicy(linear_model(np.eye(4)))
+    observations = np.arange(4_000, dtype=np.float32).reshape(-1, 1, 4)
+    with ThreadPoolExecutor(4) as threads:
+        scores = list(threads.map(policy, observations))
+    np.testing.assert_array_equal(scores, observations)
 
 
 @pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "{folder}/weights.bin"])
