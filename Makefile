@@ -11,6 +11,8 @@ TRACE ?=
 
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# The command line rl, which runs the code where it lies.
+INSTALL_RL := $(PIP_INSTALL) --quiet --no-deps --editable .
 REQUIREMENTS := requirements.txt requirements-dev.txt $(wildcard */requirements.txt)
 # Stamps: what each says is installed.
 TRAINING := .venv/.training
@@ -20,10 +22,10 @@ NODE := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench synth clean browser
+.PHONY: help demo test check bench bench-serving synth clean browser
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 demo: $(TRAINING) ## train a policy, compare it with rules, write a report (TRACE=path.csv for your own load, PRESET=name)
 	$(BIN)/python -m launcher.demo $(if $(PRESET),--preset "$(PRESET)") $(if $(TRACE),--trace "$(TRACE)")
@@ -40,6 +42,9 @@ check: $(ALL) ## lint, format, types, direction of imports
 
 bench: $(ALL) ## measure the simulator, training and decisions
 	$(BIN)/python -m training_src.benchmark.workflow
+
+bench-serving: $(ALL) ## measure the endpoint next to FastAPI and AWS's multi-model-server (needs wrk; the latter Java)
+	$(BIN)/python -m tests.benchmarks.serving
 
 # The CLI starts app.py with the first python3 and node of the path.
 synth: $(STACKS) $(NODE) ## make the CloudFormation templates of dev and prod in build/cdk, without credentials
@@ -70,9 +75,10 @@ clean: ## remove what was built, keep .venv and node_modules
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
-$(TRAINING): .venv/.python policy_runtime/requirements.txt training_src/requirements.txt
-	@echo "Installing what training needs into .venv"
-	@$(PIP_INSTALL) -r training_src/requirements.txt
+$(TRAINING): .venv/.python pyproject.toml $(wildcard policy_runtime/requirements.txt training_src/requirements.txt serving/requirements.txt)
+	@echo "Installing what training and serving need into .venv"
+	@$(PIP_INSTALL) -r training_src/requirements.txt -r serving/requirements.txt
+	@$(INSTALL_RL)
 	@touch $@
 
 $(STACKS): .venv/.python stacks/requirements.txt
@@ -80,9 +86,10 @@ $(STACKS): .venv/.python stacks/requirements.txt
 	@$(PIP_INSTALL) -r stacks/requirements.txt
 	@touch $@
 
-$(ALL): .venv/.python $(REQUIREMENTS)
+$(ALL): .venv/.python pyproject.toml $(REQUIREMENTS)
 	@echo "Installing what all parts and their tests need into .venv"
 	@$(PIP_INSTALL) -r requirements.txt
+	@$(INSTALL_RL)
 	@touch $(TRAINING) $(STACKS) $@
 
 $(NODE): package.json package-lock.json .npmrc

@@ -96,8 +96,9 @@ def demonstrate(
     )
     console.print(
         "\nNext: open the report in a browser; try your own load (make demo TRACE=load.csv) or another preset "
-        "(make demo PRESET=documented);\nread docs/07-evaluation.md to see how policies are compared, and "
-        "docs/03-presets.md to change the problem."
+        "(make demo PRESET=documented);\nask the policy for decisions over HTTP "
+        f"(.venv/bin/rl serve --bundle {bundle}, docs/08-deployment.md);\nread docs/07-evaluation.md to see how "
+        "policies are compared, and docs/03-presets.md to change the problem."
     )
 
 

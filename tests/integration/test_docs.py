@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from policy_runtime import builtin_bundle, write_bundle
+from tests.integration.serving_client import Server, free_port
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -55,7 +63,11 @@ def test_other_commands_run(page: str, command: str, tmp_path: Path) -> None:
         paths = [str(Path(sys.executable).parent), str(ROOT / "node_modules/.bin"), os.environ["PATH"]]
         environment["PATH"] = os.pathsep.join(paths)
         folder = ROOT
+    elif words[:2] == [".venv/bin/rl", "serve"]:
+        serve_once(words, tmp_path)
+        return
     else:
+        words[0] = words[0].removeprefix(".venv/bin/")
         assert words[0] == "python", command
         words[0] = sys.executable
         candidate = tmp_path / "build" / "evaluation" / "input" / "data" / "checkpoint"  # where the pages put it
@@ -70,8 +82,62 @@ def test_other_commands_run(page: str, command: str, tmp_path: Path) -> None:
     assert result.stdout.strip()
 
 
+def serve_once(words: list[str], folder: Path) -> None:
+    """Start the server that a page starts, with the bundle where the page has it, and ask it once."""
+    bundle = folder / words[words.index("--bundle") + 1]
+    bundle.parent.mkdir(parents=True)
+    write_bundle(builtin_bundle(), bundle)
+    port = free_port()
+    words = [sys.executable, "-m", "launcher.cli", *words[1:]]
+    words[words.index("--bundle") + 1], words[words.index("--port") + 1] = str(bundle), str(port)
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0)
+    try:
+        for _ in range(200):
+            time.sleep(0.1)
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/ping") as answer:
+                assert answer.status == 200
+                return
+        raise AssertionError("the server did not answer within 20 seconds")
+    finally:
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl+C does
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode == 0, output
+
+
+@pytest.fixture
+def sagemaker_runtime(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """SageMaker's runtime API before a real server of the endpoint: it passes bodies on, as InvokeEndpoint does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.path.startswith("/endpoints/") and self.path.endswith("/invocations")
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            answer = server.request("POST", "/invocations", body, {"Content-Type": self.headers["Content-Type"]})
+            self.send_response(answer.status)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    api = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=api.serve_forever)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", f"http://127.0.0.1:{api.server_address[1]}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    yield
+    api.shutdown()
+    thread.join()
+    api.server_close()
+
+
 @pytest.mark.parametrize(("page", "code"), blocks("python"))
-def test_python_in_the_docs_runs(page: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_in_the_docs_runs(
+    page: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if "boto3" in code:
+        request.getfixturevalue("sagemaker_runtime")
     write_bundle(builtin_bundle(), tmp_path / "model.tar.gz")
     monkeypatch.chdir(tmp_path)
     history = {"load": [6000.0] * 60, "failed": [0.0] * 60, "active": [30] * 60, "pending": [0] * 60}
