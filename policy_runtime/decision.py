@@ -41,19 +41,21 @@ from policy_runtime.session import OnnxPolicy
 
 Doubles = npt.NDArray[np.float64]
 
-_MAX_DAYS = 29
+MAX_DAYS = 29
 """Days of history that a request may hold: four weeks, the longest seasonal value, and a day of margin."""
-_MAX_VALUE = 1e12
-_MAX_BITS = int(np.float64(_MAX_VALUE).view(np.uint64))
-_MAX_TIME = 32_503_680_000.0  # the year 3000
+MAX_VALUE = 1e12
+"""Largest number that a request may hold."""
+_MAX_BITS = int(np.float64(MAX_VALUE).view(np.uint64))
+MAX_TIME = 32_503_680_000.0  # the year 3000
 _WEEK_SECONDS = 7 * 86_400
 _MONDAY = 3 * 86_400  # the epoch began on a Thursday, three days into its week
 _MEDIAN_STEPS = 15
 """Steps before a fall of the load whose median it is compared with."""
-_KEYS = ("timestamp", "observed_at", "load", "failed", "active", "pending", "seasonal", "state")
-_HISTORIES = ("load", "failed", "active", "pending")
-_REQUIRED = ("timestamp", *_HISTORIES)
-_STATE_KEYS = ("policy", "decided_at", "last_scale_out", "rule")
+REQUEST_KEYS = ("timestamp", "observed_at", "load", "failed", "active", "pending", "seasonal", "state")
+HISTORIES = ("load", "failed", "active", "pending")
+REQUIRED_KEYS = ("timestamp", *HISTORIES)
+STATE_KEYS = ("policy", "decided_at", "last_scale_out", "rule")
+"""Keys of a request, those of them that are histories or required, and keys of its ``state``."""
 
 
 class Policy:
@@ -125,9 +127,9 @@ class _Request:
         if not isinstance(request, Mapping):
             raise InputError("request", f"expected an object, got {type(request).__name__}")
         for key in request:
-            if key not in _KEYS:
-                raise InputError(str(key), f"unknown key, known: {', '.join(_KEYS)}")
-        for key in _REQUIRED:
+            if key not in REQUEST_KEYS:
+                raise InputError(str(key), f"unknown key, known: {', '.join(REQUEST_KEYS)}")
+        for key in REQUIRED_KEYS:
             if key not in request:
                 raise InputError(key, "is required")
         step = policy.bundle.fleet.step_seconds
@@ -155,7 +157,7 @@ class _State:
         self.rule: State | None = None
         if state is None:
             return
-        _check_object("state", state, _STATE_KEYS)
+        _check_object("state", state, STATE_KEYS)
         identity = state.get("policy")
         if type(identity) is not dict or identity != policy.identity:
             _check_object("state.policy", identity, tuple(policy.identity))
@@ -413,7 +415,7 @@ def _is_number(value: Any) -> bool:
 
 def _is_amount(value: Any) -> bool:
     """Whether a value is a number of requests or machines."""
-    return (type(value) is float or _is_number(value)) and 0.0 <= value <= _MAX_VALUE
+    return (type(value) is float or _is_number(value)) and 0.0 <= value <= MAX_VALUE
 
 
 def _time(name: str, value: Any) -> float:
@@ -426,7 +428,7 @@ def _time(name: str, value: Any) -> float:
         value = (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
     if not _is_number(value):
         raise InputError(name, f"expected an ISO 8601 text or seconds since 1970, got {type(value).__name__}")
-    if not 0.0 <= value <= _MAX_TIME:
+    if not 0.0 <= value <= MAX_TIME:
         raise InputError(name, f"{value} is not between the years 1970 and 3000")
     return float(value)
 
@@ -435,9 +437,9 @@ def _histories(request: Mapping[str, Any], steps_per_day: int) -> tuple[Doubles,
     """The checked histories, and whether they are known to be complete.
 
     Returns:
-        Shape ``(4, steps)`` in the order of ``_HISTORIES``, NaN where a value is missing; ``True`` if there is no NaN.
+        Shape ``(4, steps)`` in the order of ``HISTORIES``, NaN where a value is missing; ``True`` if there is no NaN.
     """
-    histories, longest = [request[name] for name in _HISTORIES], _MAX_DAYS * steps_per_day
+    histories, longest = [request[name] for name in HISTORIES], MAX_DAYS * steps_per_day
     table = _plain_table(histories, longest)
     if table is None:
         table = _checked_table(histories, longest)
@@ -472,7 +474,7 @@ def _plain_table(histories: Sequence[Any], longest: int) -> Doubles | None:
 
 def _checked_table(histories: Sequence[Any], longest: int) -> Doubles:
     """The table that four histories of any valid kind make up; raises ``InputError`` for the first invalid one."""
-    for name, values in zip(_HISTORIES, histories, strict=True):
+    for name, values in zip(HISTORIES, histories, strict=True):
         if isinstance(values, np.ndarray):
             if values.ndim != 1 or values.dtype.kind not in "iuf":
                 raise InputError(name, f"expected a 1-D array of numbers, got {values.ndim}-D {values.dtype}")
@@ -489,20 +491,20 @@ def _checked_table(histories: Sequence[Any], longest: int) -> Doubles:
     try:
         return np.array(histories, np.float64)  # None becomes NaN
     except OverflowError as error:
-        raise InputError("load, failed, active or pending", f"holds a number above {_MAX_VALUE:g}") from error
+        raise InputError("load, failed, active or pending", f"holds a number above {MAX_VALUE:g}") from error
 
 
 def _refuse_bad_values(table: Doubles) -> None:
     """Raise ``InputError`` for the first value that is out of range, not whole, or missing where it must not be."""
-    for row, index in np.argwhere((table < 0.0) | (table > _MAX_VALUE))[:1]:
-        raise InputError(f"{_HISTORIES[row]}[{index}]", f"{table[row, index]:g} is not between 0 and {_MAX_VALUE:g}")
+    for row, index in np.argwhere((table < 0.0) | (table > MAX_VALUE))[:1]:
+        raise InputError(f"{HISTORIES[row]}[{index}]", f"{table[row, index]:g} is not between 0 and {MAX_VALUE:g}")
     for row, index in np.argwhere(table[2:] % 1.0 > 0.0)[:1]:
         raise InputError(
-            f"{_HISTORIES[row + 2]}[{index}]", f"{table[row + 2, index]:g} is not a whole number of machines"
+            f"{HISTORIES[row + 2]}[{index}]", f"{table[row + 2, index]:g} is not a whole number of machines"
         )
     for row in (2, 3):
         if math.isnan(table[row, -1]):
-            raise InputError(f"{_HISTORIES[row]}[{table.shape[1] - 1}]", "the most recent value is required")
+            raise InputError(f"{HISTORIES[row]}[{table.shape[1] - 1}]", "the most recent value is required")
 
 
 def _seasonal(policy: Policy, values: Any) -> dict[str, float]:
@@ -521,7 +523,7 @@ def _seasonal(policy: Policy, values: Any) -> dict[str, float]:
         if _is_amount(value):
             result[name] = float(value)
         elif not (value is None or (_is_number(value) and value != value)):
-            raise InputError(f"seasonal.{name}", f"expected a number from 0 to {_MAX_VALUE:g}, got {value!r:.80}")
+            raise InputError(f"seasonal.{name}", f"expected a number from 0 to {MAX_VALUE:g}, got {value!r:.80}")
     return result
 
 
@@ -534,7 +536,7 @@ def _check_object(name: str, value: Any, keys: Sequence[str]) -> None:
 
 
 def _state_time(name: str, value: Any) -> float:
-    if not _is_number(value) or not 0.0 <= value <= _MAX_TIME:
+    if not _is_number(value) or not 0.0 <= value <= MAX_TIME:
         raise InputError(name, f"expected seconds since 1970, got {value!r:.80}")
     return float(value)
 
@@ -550,6 +552,6 @@ def _rule_state(rule: Rule, values: Any) -> State:
         if not isinstance(items, list) or (shape and len(items) != shape[0]):
             raise InputError(field, f"expected a list of {shape[0]} numbers, got {value!r:.80}")
         if not all(map(_is_amount, items)):
-            raise InputError(field, f"expected numbers from 0 to {_MAX_VALUE:g}, got {value!r:.80}")
+            raise InputError(field, f"expected numbers from 0 to {MAX_VALUE:g}, got {value!r:.80}")
         state[name] = np.array(items, np.float64).reshape(array.shape)
     return state

@@ -26,7 +26,7 @@ from policy_runtime.spec import FeatureSpec, FleetSpec
 
 Floats = npt.NDArray[np.float32]
 
-_SEASONAL_NAME = re.compile(r"day([1-9]\d?)_(max|mean|level|hour)")
+SEASONAL_NAME = re.compile(r"day([1-9]\d?)_(max|mean|level|hour)")
 _WEEK_DAYS = 7
 _ONE = np.ones(1, np.float32)
 _LEAST_LOAD = np.float32(1e-9)
@@ -139,7 +139,7 @@ def seasonal_values(
 
 
 def _parse_seasonal(name: str) -> tuple[int, str]:
-    match = _SEASONAL_NAME.fullmatch(name)
+    match = SEASONAL_NAME.fullmatch(name)
     if match is None:
         raise ValueError(f"unknown seasonal value {name!r}, expected for example 'day1_max' or 'day7_hour'")
     return int(match[1]), match[2]

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from policy_runtime import Policy
-from policy_runtime.decision import _HISTORIES, _KEYS, _MAX_DAYS, _MAX_TIME, _MAX_VALUE, _REQUIRED, _STATE_KEYS
-from policy_runtime.features import _SEASONAL_NAME
+from policy_runtime.decision import HISTORIES, MAX_DAYS, MAX_TIME, MAX_VALUE, REQUEST_KEYS, REQUIRED_KEYS, STATE_KEYS
+from policy_runtime.features import SEASONAL_NAME
 from serving.formats import CSV, CSV_RECORD, CSV_REQUEST, JSON, JSON_LINES, Format
 from serving.settings import Settings
 
 Schema = dict[str, Any]
 
-_NUMBER: Schema = {"type": ["number", "null"], "minimum": 0, "maximum": _MAX_VALUE}
-_MACHINES: Schema = {"type": ["integer", "null"], "minimum": 0, "maximum": _MAX_VALUE}
-_SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": _MAX_TIME}
+_NUMBER: Schema = {"type": ["number", "null"], "minimum": 0, "maximum": MAX_VALUE}
+_MACHINES: Schema = {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_VALUE}
+_SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": MAX_TIME}
 _TEXT: Schema = {"type": "string"}
 
 
@@ -103,7 +103,7 @@ def _texts(format: Format, description: str) -> Schema:
 
 def _request(policy: Policy) -> Schema:
     fleet = policy.bundle.fleet
-    steps = {"minItems": 1, "maxItems": _MAX_DAYS * fleet.steps_per_day}
+    steps = {"minItems": 1, "maxItems": MAX_DAYS * fleet.steps_per_day}
     per_step = f"a step of {fleet.step_seconds} seconds, the most recent last"
     histories = {
         "load": (_NUMBER, f"Requests in {per_step}; null: missing."),
@@ -122,15 +122,15 @@ def _request(policy: Policy) -> Schema:
             "description": "Loads around the same time on earlier days, in requests per step. What is left out is "
             f"computed if the history reaches back far enough ({policy.history} steps for all).",
             "properties": {name: _NUMBER for name in policy.seasonal},
-            "patternProperties": {f"^{_SEASONAL_NAME.pattern}$": _NUMBER},
+            "patternProperties": {f"^{SEASONAL_NAME.pattern}$": _NUMBER},
             "additionalProperties": False,
         },
         "state": _nullable(_ref("State")),
     }
-    for name in _HISTORIES:
+    for name in HISTORIES:
         items, description = histories[name]
         properties[name] = {"type": "array", "items": items, **steps, "description": description}
-    request = _object({name: properties[name] for name in _KEYS}, required=_REQUIRED)
+    request = _object({name: properties[name] for name in REQUEST_KEYS}, required=REQUIRED_KEYS)
     request["description"] = "Times and histories; the four histories have the same length."
     return request
 
@@ -138,7 +138,7 @@ def _request(policy: Policy) -> Schema:
 def _request_state(policy: Policy) -> Schema:
     """Loosely typed: the state of another policy is not looked into."""
     identity = _object({name: {} for name in policy.identity}, required=())
-    properties = {name: identity if name == "policy" else {} for name in _STATE_KEYS}
+    properties = {name: identity if name == "policy" else {} for name in STATE_KEYS}
     state = _object(properties, required=("policy",))
     state["description"] = "From the previous record, unchanged. The state of another policy is not used."
     return state
@@ -158,7 +158,7 @@ def _record(policy: Policy) -> Schema:
         "last_scale_out": _nullable(_SECONDS),
         "rule": _object(rule),
     }
-    state = _object({name: states[name] for name in _STATE_KEYS}, required=_STATE_KEYS[:-1])
+    state = _object({name: states[name] for name in STATE_KEYS}, required=STATE_KEYS[:-1])
     return _object(
         {
             "timestamp": {"type": "string", "description": "When the decision was made, ISO 8601."},
