@@ -13,7 +13,6 @@ comes last: where it is, everything is.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import dataclasses
 import hashlib
@@ -38,7 +37,7 @@ from training_src.benchmark.evaluation import Entry, Evaluation, Protocol, run_e
 from training_src.benchmark.report import write_report
 from training_src.envs.trace import Trace
 from training_src.errors import UserError
-from training_src.hyperparameters import DEFAULT_PRESET, assignment, resolve_run
+from training_src.hyperparameters import DEFAULT_PRESET, assignment, job_parser, resolve_run
 from training_src.metrics import format_line
 from training_src.presets import Preset, load_preset, parse_preset
 from training_src.presets.keys import explain, problems_in
@@ -66,7 +65,7 @@ class Options(Settings):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate as the command line and the container's hyperparameters say."""
-    options = _parser().parse_args(arguments)
+    options = job_parser("training_src.evaluate", __doc__).parse_args(arguments)
     container = Container(options.root)
     with container.reporting_failures():
         evaluate(container, container.hyperparameters() | dict(assignment(text) for text in options.set))
@@ -348,15 +347,6 @@ class _Stages:
             if self._bar.disable:
                 print(title, flush=True)
         self._bar.update(self._tasks[title], completed=done, total=total)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training_src.evaluate", description=__doc__.partition("\n")[0])
-    parser.add_argument("--root", type=Path, help="folder that stands for /opt/ml (default: $RL_ML_ROOT or /opt/ml)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter; wins over the file's"
-    )
-    return parser
 
 
 if __name__ == "__main__":

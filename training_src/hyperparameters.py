@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,18 @@ def assignment(text: str) -> tuple[str, str]:
     if not separator or not key:
         raise UserError(f"--set {text!r}: expected NAME=VALUE")
     return key, value
+
+
+def job_parser(module: str, documentation: str) -> argparse.ArgumentParser:
+    """The command line of a job: what stands for the container's folder and its hyperparameters.
+
+    Args:
+        module: that is run.
+        documentation: its docstring, whose first line says what it does.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=documentation.partition("\n")[0])
+    parser.add_argument("--root", type=Path, help="folder that stands for /opt/ml (default: $RL_ML_ROOT or /opt/ml)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter; wins over the file's"
+    )
+    return parser

@@ -16,7 +16,7 @@ from pathlib import Path
 from policy_runtime.bundle import write_bundle_folder
 from training_src.errors import UserError
 from training_src.export import make_bundle
-from training_src.hyperparameters import assignment, resolve_run
+from training_src.hyperparameters import assignment, job_parser, resolve_run
 from training_src.sagemaker_io import Container, StopSignal
 from training_src.toolkits import toolkit
 from training_src.training_log import TrainingLog
@@ -66,12 +66,8 @@ def _add_source(given: Path | None, default: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training_src.train", description=__doc__.partition("\n")[0])
-    parser.add_argument("--root", type=Path, help="folder that stands for /opt/ml (default: $RL_ML_ROOT or /opt/ml)")
+    parser = job_parser("training_src.train", __doc__)
     parser.add_argument("--source-dir", type=Path, help="folder with your own environments (default: ROOT/code)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter; wins over the file's"
-    )
     return parser
 
 

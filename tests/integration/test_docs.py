@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from policy_runtime import builtin_bundle, write_bundle
+from policy_runtime import Policy, builtin_bundle, decide, write_bundle
 from tests.integration.serving_client import Server, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -82,10 +83,20 @@ def test_other_commands_run(page: str, command: str, tmp_path: Path) -> None:
     assert result.stdout.strip()
 
 
+@pytest.mark.parametrize(("page", "text"), blocks("json"))
+def test_a_request_that_the_docs_show_gets_a_decision_and_so_does_the_next(page: str, text: str) -> None:
+    policy, request = Policy(builtin_bundle()), json.loads(text)
+
+    record = decide(policy, request)
+    following = decide(policy, {**request, "state": record["state"]})
+
+    assert record["action"] in ("add", "keep", "remove") and not record["fallback"]
+    assert following["desired"] == record["desired"]
+
+
 def serve_once(words: list[str], folder: Path) -> None:
     """Start the server that a page starts, with the bundle where the page has it, and ask it once."""
     bundle = folder / words[words.index("--bundle") + 1]
-    bundle.parent.mkdir(parents=True)
     write_bundle(builtin_bundle(), bundle)
     port = free_port()
     words = [sys.executable, "-m", "launcher.cli", *words[1:]]

@@ -213,6 +213,7 @@ def run_evaluation(
     looking_back = "finding each rule's best setting with hindsight"
     progress(tuning, 0, 1)
     tuned = tune(protocol.tuning, protocol.tuning_seeds, lambda done, all: progress(tuning, done, all))
+    progress(looking_back, 0, 1)
     hindsight = tune(protocol.reporting, protocol.reporting_seeds, lambda done, all: progress(looking_back, done, all))
     contenders = [
         Contender("candidate", candidate.bundle.name, bundle=candidate.bundle),

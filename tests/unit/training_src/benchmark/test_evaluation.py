@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from policy_runtime import builtin_bundle
@@ -13,15 +12,6 @@ from training_src.benchmark.evaluation import Protocol, learning_curve
 from training_src.benchmark.rollout import REPORTING_SEEDS, TUNING_SEEDS
 from training_src.errors import UserError
 from training_src.problem import Problem, TraceLoad
-
-
-@pytest.fixture
-def trace(tmp_path: Path) -> Path:
-    """Five days of a load of 0 to 10, every 5 minutes."""
-    load = 5 - 5 * np.cos(2 * np.pi * np.arange(5 * 288) / 288)
-    path = tmp_path / "load.csv"
-    path.write_text("timestamp,value\n" + "".join(f"{300 * i},{value:.4f}\n" for i, value in enumerate(load)))
-    return path
 
 
 def test_simulated_loads_for_results_are_others_than_those_for_tuning() -> None:
